@@ -1,0 +1,1 @@
+"""The ASGI side: the layers of the request path, the health app, and the bridge to gateways."""

@@ -1,0 +1,1 @@
+"""Owns sockets, threads, processes and the loading of gateways."""
