@@ -1,0 +1,45 @@
+"""The ASGI types and small answers that every layer shares. No logic of a layer of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from sage_edge.core.exchange import Message
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def find_header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that lower-case name."""
+    return next((value for key, value in scope["headers"] if key.lower() == name), None)
+
+
+async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, headers: Headers = ()) -> None:
+    """Answer with an error as JSON, in the shape that OpenAI's clients read.
+
+    A WebSocket is refused before it is accepted: with the same answer where the server can send
+    one (ASGI extension "WebSocket Denial Response"), otherwise with a close, which is a 403.
+    """
+    prefix = "http"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        prefix = "websocket.http"
+    error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
+    body = json.dumps({"error": error}).encode()
+    fields = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        *headers,
+    ]
+    await send({"type": f"{prefix}.response.start", "status": status.value, "headers": fields})
+    await send({"type": f"{prefix}.response.body", "body": body})

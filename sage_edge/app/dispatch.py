@@ -1,0 +1,124 @@
+"""Hands each request to the mount that `core.routing` names, and runs the mounts' lifespans.
+
+A subclass of Hypercorn's dispatcher that replaces its matching (by `startswith`) and its lifespan
+handling (one failure cancels all; failures are dropped; one state for all). docs/adr/0003.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+import structlog
+import trio
+from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
+
+from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
+from sage_edge.app.lifespan import Mount, MountLifespan
+from sage_edge.core.readiness import Phase, Readiness
+from sage_edge.core.routing import RequestLine, Route, Target, decide
+
+log = structlog.get_logger(__name__)
+
+SHUTDOWN_SECONDS = 10.0
+"""How long a mount's lifespan may take to shut down."""
+
+SPEC_VERSION = "2.4"
+"""`send` raises OSError once the client has gone (`app.exchange`)."""
+
+
+class GuardedDispatcher(TrioDispatcherMiddleware):
+    """The routing table over a health application and the mounts.
+
+    Args:
+        health: answers the health endpoints, and the landing page where no mount owns "/".
+        mounts: the gateways.
+        readiness: mounts are served once it has left STARTING.
+        startup_seconds: how long each mount may take to start.
+    """
+
+    def __init__(self, health: Mount, mounts: Sequence[Mount], readiness: Readiness, *, startup_seconds: float) -> None:
+        # Hypercorn types scopes and messages by TypedDicts; here they are dictionaries.
+        super().__init__({mount.prefix: cast(Any, mount.application) for mount in mounts})
+        self._health = health
+        self._by_prefix = {mount.prefix: mount for mount in mounts}
+        self._prefixes = sorted(self._by_prefix, key=len, reverse=True)
+        self._readiness = readiness
+        self._startup_seconds = startup_seconds
+        self.startup_failures: Mapping[str, str] = {}
+        """What went wrong, by the name of the mount; set once start-up has failed."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request, a WebSocket, or the lifespan of all mounts."""
+        if scope["type"] == "lifespan":
+            await self._handle_lifespan(scope, receive, send)
+            return
+        route = decide(_request_line(scope), self._prefixes)
+        match route.target:
+            case Target.REFUSED:
+                allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
+                await send_error(scope, send, route.status, route.detail, allow)
+            case Target.HEALTH | Target.LANDING if scope["type"] == "websocket":
+                await send_error(scope, send, HTTPStatus.NOT_FOUND, "No WebSocket is served at this path.")
+            case Target.HEALTH | Target.LANDING:
+                await self._pass_on(self._health, route, scope, receive, send)
+            case Target.MOUNT if self._readiness.phase is Phase.STARTING:
+                retry = [(b"retry-after", b"1")]
+                await send_error(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is starting.", retry)
+            case Target.MOUNT:
+                await self._pass_on(self._by_prefix[route.prefix], route, scope, receive, send)
+
+    async def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        local = {
+            **scope,
+            "asgi": {**scope["asgi"], "spec_version": SPEC_VERSION},
+            "path": route.path,
+            "raw_path": route.raw_path,
+            "root_path": scope.get("root_path", "") + mount.prefix,
+            "state": mount.state.copy(),
+        }
+        await mount.application(local, receive, send)
+
+    async def _handle_lifespan(self, scope: Any, receive: Any, send: Any) -> None:
+        mounts = [self._health, *self._by_prefix.values()]
+        await receive()
+        async with trio.open_nursery() as running:
+            lifespans = {mount.name: MountLifespan(mount) for mount in mounts}
+            for lifespan in lifespans.values():
+                running.start_soon(lifespan.run)
+            if failures := await self._start(lifespans):
+                self.startup_failures = failures
+                running.cancel_scope.cancel()
+            else:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                async with trio.open_nursery() as stopping:
+                    for lifespan in lifespans.values():
+                        stopping.start_soon(lifespan.stop, SHUTDOWN_SECONDS)
+                running.cancel_scope.cancel()
+                await send({"type": "lifespan.shutdown.complete"})
+        if self.startup_failures:
+            sentences = (f"{name}: {failure}" for name, failure in self.startup_failures.items())
+            await send({"type": "lifespan.startup.failed", "message": "; ".join(sentences)})
+
+    async def _start(self, lifespans: Mapping[str, MountLifespan]) -> Mapping[str, str]:
+        failures: dict[str, str] = {}
+
+        async def start(name: str, lifespan: MountLifespan) -> None:
+            if failure := await lifespan.start(self._startup_seconds):
+                failures[name] = failure
+
+        async with trio.open_nursery() as starting:
+            for name, lifespan in lifespans.items():
+                starting.start_soon(start, name, lifespan)
+        return failures
+
+
+def _request_line(scope: Scope) -> RequestLine:
+    return RequestLine(
+        method=scope.get("method", "GET"),
+        raw_path=scope["raw_path"],
+        host=find_header(scope, b"host"),
+        has_absolute_form=scope["http_version"] in {"1.0", "1.1"},
+    )

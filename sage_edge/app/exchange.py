@@ -1,0 +1,230 @@
+"""One call of an application, cut in two: a half beside the server, a half beside the application.
+
+The server's half runs on trio and is the only one that calls the server's `receive` and `send`,
+so nothing that an application does to its own tasks (a cancel scope around `send`, a task group
+that ends at a disconnect) reaches the server's. The application's half runs wherever the
+application does: in the same loop, or in a gateway's own (`app.bridge`). The halves share no
+state; they post to each other, in order, and bound what is under way with windows of credit.
+
+Cancel-through, when the client goes away: (1) the application receives the disconnect at once,
+(2) its `send` raises OSError, (3) it is cancelled if it still runs after a grace period.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from sage_edge.app.asgi import Receive, Send
+from sage_edge.core.exchange import (
+    ClientDisconnectedError,
+    Inbox,
+    Message,
+    ReceiveWindow,
+    ResponseProgress,
+    SendWindow,
+    message_cost_bytes,
+)
+
+log = structlog.get_logger(__name__)
+
+Post = Callable[..., None]
+"""`post(function, *arguments)`: run it on the other side, in order, without waiting."""
+
+ABANDON_SECONDS = 5.0
+"""How long a cancelled application is waited for before its request is given up."""
+
+
+class Event(Protocol):
+    """What `trio.Event` and `asyncio.Event` have in common."""
+
+    def set(self) -> None:
+        """Wake those who wait."""
+
+    async def wait(self) -> Any:
+        """Return once it was set."""
+
+
+class ApplicationHalf:
+    """The half beside the application: its `receive` and `send`.
+
+    Args:
+        post_to_server: runs a function beside the server.
+        event_class: `trio.Event` or `asyncio.Event`, by where the application runs.
+    """
+
+    def __init__(self, post_to_server: Post, event_class: Callable[[], Event]) -> None:
+        self._post = post_to_server
+        self._new_event = event_class
+        self._inbox = Inbox()
+        self._consumed = ReceiveWindow()
+        self._under_way = SendWindow()
+        self._progress = ResponseProgress()
+        self._waiting: list[Event] = []
+        self.server: ServerHalf
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client left before it had the whole answer."""
+        return self._inbox.is_disconnected and not self._progress.is_complete
+
+    async def receive(self) -> Message:
+        """The application's `receive`."""
+        while not self._inbox.has_message:
+            await self._wait()
+        message = self._inbox.take()
+        if credit_bytes := self._consumed.consume(message_cost_bytes(message)):
+            self._post(self.server.restore, credit_bytes)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The application's `send`.
+
+        Raises:
+            ClientDisconnectedError: an OSError, as ASGI asks for: the client has gone.
+            UnexpectedMessageError: the message is out of order.
+        """
+        if self.is_abandoned:
+            raise ClientDisconnectedError
+        self._progress.note(message)
+        self._under_way.spend(message_cost_bytes(message))
+        self._post(self.server.emit, message)
+        while self._under_way.is_exhausted:
+            await self._wait()
+            if self.is_abandoned:
+                raise ClientDisconnectedError
+
+    def deliver(self, message: Message) -> None:
+        """Take a message from the client."""
+        self._inbox.put(message)
+        self._wake()
+
+    def restore(self, credit_bytes: int) -> None:
+        """Take credit for messages that the server has sent."""
+        self._under_way.restore(credit_bytes)
+        self._wake()
+
+    async def _wait(self) -> None:
+        event = self._new_event()
+        self._waiting.append(event)
+        await event.wait()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            event.set()
+
+
+class ServerHalf:
+    """The half beside the server: carries messages both ways until the application has ended.
+
+    Args:
+        post_to_application: runs a function beside the application.
+        application: the other half.
+        cancel: cancels the application; called beside it.
+        grace_seconds: how long the application may go on after the client left.
+    """
+
+    def __init__(
+        self,
+        post_to_application: Post,
+        application: ApplicationHalf,
+        cancel: Callable[[], None],
+        grace_seconds: float,
+    ) -> None:
+        self._post = post_to_application
+        self._application = application
+        self._cancel = cancel
+        self._grace_seconds = grace_seconds
+        self._under_way = SendWindow()
+        self._consumed = ReceiveWindow()
+        self._outbox: deque[Message] = deque()
+        self._progress = ResponseProgress()
+        self._is_client_gone = False
+        self._has_ended = False
+        self._error: BaseException | None = None
+        self._wake_sender = trio.Event()
+        self._wake_receiver = trio.Event()
+        application.server = self
+
+    def emit(self, message: Message) -> None:
+        """Take a message from the application."""
+        self._progress.note(message)
+        self._outbox.append(message)
+        self._wake_sender.set()
+
+    def restore(self, credit_bytes: int) -> None:
+        """Take credit for messages that the application has received."""
+        self._under_way.restore(credit_bytes)
+        self._wake_receiver.set()
+
+    def end(self, error: BaseException | None) -> None:
+        """The application has returned, or raised `error`."""
+        self._has_ended = True
+        self._error = error
+        self._wake_sender.set()
+
+    async def pump(self, receive: Receive, send: Send) -> None:
+        """Carry messages both ways until the application has ended.
+
+        An application that ignores its cancellation is given up after `ABANDON_SECONDS`.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump_to_application, receive, nursery.cancel_scope)
+                await self._pump_to_server(send)
+                nursery.cancel_scope.cancel()
+        finally:
+            if not self._has_ended:
+                self._post(self._cancel)
+
+    def raise_error(self) -> None:
+        """Raise what the application raised, if anything.
+
+        What it raised after its client had gone is only logged, at level debug: nobody is left to
+        be told.
+        """
+        if self._error is None:
+            return
+        if self._is_client_gone and not self._progress.is_complete:
+            log.debug("request ended after its client left", error=repr(self._error))
+            return
+        raise self._error
+
+    async def _pump_to_server(self, send: Send) -> None:
+        while True:
+            while self._outbox:
+                message = self._outbox.popleft()
+                if not self._is_client_gone:
+                    await send(message)
+                if credit_bytes := self._consumed.consume(message_cost_bytes(message)):
+                    self._post(self._application.restore, credit_bytes)
+            if self._has_ended:
+                return
+            self._wake_sender = trio.Event()
+            await self._wake_sender.wait()
+
+    async def _pump_to_application(self, receive: Receive, scope: trio.CancelScope) -> None:
+        while not self._is_client_gone:
+            message = await receive()
+            self._is_client_gone = message["type"].endswith(".disconnect")
+            self._under_way.spend(message_cost_bytes(message))
+            self._post(self._application.deliver, message)
+            while self._under_way.is_exhausted and not self._is_client_gone:
+                self._wake_receiver = trio.Event()
+                await self._wake_receiver.wait()
+        await trio.sleep(self._grace_seconds)
+        self._post(self._cancel_if_abandoned)
+        await trio.sleep(ABANDON_SECONDS)
+        # By now a complete answer has arrived here, whatever the application does afterwards.
+        if not self._progress.is_complete:
+            log.warning("the gateway ignored its cancellation", after_seconds=self._grace_seconds + ABANDON_SECONDS)
+            scope.cancel()
+
+    def _cancel_if_abandoned(self) -> None:
+        if self._application.is_abandoned:
+            self._cancel()

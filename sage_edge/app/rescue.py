@@ -1,0 +1,54 @@
+"""The layer that turns an error below into one answer and one log line.
+
+An error before the answer has started becomes a 500. After that nothing truthful can be sent:
+the layer returns with the answer incomplete, and the server ends the stream (RST_STREAM over
+HTTP/2, a closed connection over HTTP/1.1), so that the client sees that it was cut.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import structlog
+
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, send_error
+from sage_edge.core.exchange import Message, ResponseProgress
+
+log = structlog.get_logger(__name__)
+
+
+class RescueLayer:
+    """An ASGI application that calls another and raises nothing of its own requests' errors."""
+
+    def __init__(self, application: ASGIApplication) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or WebSocket; a lifespan is passed through unguarded."""
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+            return
+        progress = ResponseProgress()
+        has_client_left = False
+
+        async def watched_receive() -> Message:
+            nonlocal has_client_left
+            message = await receive()
+            has_client_left = message["type"].endswith(".disconnect")
+            return message
+
+        async def watched_send(message: Message) -> None:
+            progress.note(message)
+            await send(message)
+
+        try:
+            await self._application(scope, watched_receive, watched_send)
+        except (Exception, SystemExit) as error:
+            log.error("request failed", path=scope["path"], exc_info=error)
+        else:
+            if progress.has_started or has_client_left:
+                return
+            log.error("request failed", path=scope["path"], reason="the gateway returned without an answer")
+        if not progress.has_started:
+            detail = "The gateway failed to answer this request."
+            await send_error(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, detail)

@@ -1,0 +1,76 @@
+"""Where to listen: the forms a `--bind` may take. Parsing only; `server.listener` opens sockets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LARGEST_PORT = 65535
+
+
+@dataclass(frozen=True)
+class TCPBind:
+    """A host name or address without brackets, and a port; port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class UnixBind:
+    """A path in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+@dataclass(frozen=True)
+class FileDescriptorBind:
+    """A listening socket inherited from the parent process, as systemd's socket activation gives."""
+
+    descriptor: int
+
+    def __str__(self) -> str:
+        return f"fd://{self.descriptor}"
+
+
+Bind = TCPBind | UnixBind | FileDescriptorBind
+
+
+def parse_bind(text: str) -> Bind:
+    """Read `host:port`, `[v6]:port`, `unix:PATH` or `fd://N`.
+
+    Raises:
+        ValueError: the text is none of these; the message says what is wrong with it.
+    """
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path:
+            raise ValueError("unix: needs a path, as in unix:/run/sage-edge.sock")
+        return UnixBind(path)
+    if text.startswith("fd://"):
+        number = text.removeprefix("fd://")
+        if not _is_decimal(number):
+            raise ValueError(f"fd:// needs the number of a file descriptor, not {number!r}")
+        return FileDescriptorBind(int(number))
+    host, colon, port = text.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{text!r} is not host:port, [v6]:port, unix:PATH or fd://N")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address is written in brackets, as in [{host}]:{port}")
+    if not host or any(character.isspace() or character in "[]/" for character in host):
+        raise ValueError(f"{text!r} does not name a host")
+    if not _is_decimal(port) or int(port) > LARGEST_PORT:
+        raise ValueError(f"{port!r} is not a TCP port (0 to {LARGEST_PORT})")
+    return TCPBind(host, int(port))
+
+
+def _is_decimal(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9

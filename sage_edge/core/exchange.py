@@ -1,0 +1,156 @@
+"""One request's ASGI messages: what is buffered for the application, and how far its answer is.
+
+Bookkeeping without waiting: the shells (`app.exchange`, `app.bridge`) move messages between
+tasks and threads, and ask here what to do. ASGI specification, HTTP and WebSocket message format.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+Message = dict[str, Any]
+
+WINDOW_BYTES = 256 * 1024
+"""How much may be under way between a producer and its consumer before the producer waits."""
+MESSAGE_COST_BYTES = 256
+"""What a message counts for beside its body, so that many empty ones are bounded too."""
+
+
+class ClientDisconnectedError(OSError):
+    """Raised from `send` once the client has gone (ASGI spec_version 2.4)."""
+
+    def __init__(self) -> None:
+        super().__init__("the client disconnected")
+
+
+def message_cost_bytes(message: Message) -> int:
+    """What a message counts for against a window."""
+    body = message.get("body") or message.get("bytes") or b""
+    return MESSAGE_COST_BYTES + len(body) + len(message.get("text") or "")
+
+
+class SendWindow:
+    """The producer's side of a bounded queue whose consumer is elsewhere: what is under way."""
+
+    def __init__(self) -> None:
+        self._under_way_bytes = 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        """The producer should wait."""
+        return self._under_way_bytes > WINDOW_BYTES
+
+    def spend(self, cost_bytes: int) -> None:
+        """Note a message that was passed on."""
+        self._under_way_bytes += cost_bytes
+
+    def restore(self, credit_bytes: int) -> None:
+        """Note that the consumer has consumed so much."""
+        self._under_way_bytes -= credit_bytes
+
+
+class ReceiveWindow:
+    """The consumer's side: says when to return credit, in batches, since each costs a wake-up."""
+
+    def __init__(self) -> None:
+        self._unreturned_bytes = 0
+
+    def consume(self, cost_bytes: int) -> int:
+        """Note a consumed message; the bytes of credit to return to the producer now, often 0."""
+        self._unreturned_bytes += cost_bytes
+        if self._unreturned_bytes <= WINDOW_BYTES // 2:
+            return 0
+        credit_bytes, self._unreturned_bytes = self._unreturned_bytes, 0
+        return credit_bytes
+
+
+class Inbox:
+    """What the client sent, on its way to the application.
+
+    An HTTP disconnect overtakes the body that is still buffered: nobody will answer that request
+    any more, and `is_disconnected()` has to turn true at once. A WebSocket's messages were sent
+    before its close and are delivered before it.
+    """
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._disconnect: Message | None = None
+
+    @property
+    def has_message(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._messages) or self._disconnect is not None
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether the client has gone."""
+        return self._disconnect is not None
+
+    def put(self, message: Message) -> None:
+        """Add a message from the client; anything that follows a disconnect is dropped."""
+        if self._disconnect is not None:
+            return
+        if message["type"].endswith(".disconnect"):
+            self._disconnect = message
+            if message["type"] == "http.disconnect":
+                self._messages.clear()
+        else:
+            self._messages.append(message)
+
+    def take(self) -> Message:
+        """The next message for the application. A disconnect can be taken any number of times.
+
+        Raises:
+            IndexError: there is none.
+        """
+        if self._messages or self._disconnect is None:
+            return self._messages.popleft()
+        return self._disconnect
+
+
+class UnexpectedMessageError(RuntimeError):
+    """The application sent a message that its earlier ones do not allow."""
+
+
+class ResponseProgress:
+    """How far the application's answer is, told from the messages it sends.
+
+    Messages of other types (extensions, lifespan) are let through without a look.
+    """
+
+    def __init__(self) -> None:
+        self.has_started = False
+        self.is_complete = False
+        self._is_body_complete = False
+        self._expects_trailers = False
+
+    def note(self, message: Message) -> None:
+        """Take a message into account, before it is passed on.
+
+        Raises:
+            UnexpectedMessageError: it comes too early, too late or twice.
+        """
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start" | "websocket.accept" as kind:
+                self._require(not self.has_started, kind, "the response has started")
+                self.has_started = True
+                self._expects_trailers = bool(message.get("trailers", False))
+            case "http.response.body" | "websocket.http.response.body" as kind:
+                self._require(self.has_started, kind, "the response has not started")
+                self._require(not self._is_body_complete, kind, "the body is complete")
+                self._is_body_complete = not message.get("more_body", False)
+                self.is_complete = self._is_body_complete and not self._expects_trailers
+            case "http.response.trailers" as kind:
+                self._require(self._is_body_complete, kind, "the body is not complete")
+                self._require(not self.is_complete, kind, "the response is complete")
+                self.is_complete = not message.get("more_trailers", False)
+            case "websocket.send" as kind:
+                self._require(self.has_started and not self.is_complete, kind, "the WebSocket is not open")
+            case "websocket.close":
+                self.has_started = self.is_complete = True
+
+    @staticmethod
+    def _require(is_allowed: bool, kind: str, why_not: str) -> None:
+        if not is_allowed:
+            raise UnexpectedMessageError(f"{kind} was sent, but {why_not}")

@@ -1,0 +1,224 @@
+"""Every setting, once: its type, default, meaning and rules. One frozen tree, grouped by concern.
+
+The command line, the environment, the TOML file, `sage-edge config` and the reference in the
+README are all made from the fields here. Reading them is `core.configuration`; whether files
+exist and addresses are free is found out where they are opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
+from sage_edge.core.errors import Fault
+from sage_edge.core.routing import normalise_prefix
+
+ENVIRONMENT_PREFIX = "SAGE_EDGE_"
+DEVELOPMENT_CERTIFICATES = Path("certs")
+
+_GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class ListenSettings(BaseModel):
+    """Listening"""
+
+    host: Annotated[str, Field(min_length=1)] = Field("0.0.0.0", description="Address or host name to listen on.")
+    port: Annotated[int, Field(ge=0, le=LARGEST_PORT)] = Field(
+        8899, description="TCP port to listen on; 0 takes a free one."
+    )
+    bind: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH or fd://N. "
+        "Repeatable; in the environment, separated by commas.",
+    )
+
+    @field_validator("bind", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("bind")
+    @classmethod
+    def _parse_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_bind(text)
+        return value
+
+    @property
+    def binds(self) -> Sequence[Bind]:
+        """Where to listen."""
+        return tuple(parse_bind(text) for text in self.bind) or (TCPBind(self.host.strip("[]"), self.port),)
+
+
+class TLSSettings(BaseModel):
+    """TLS"""
+
+    certfile: Path | None = Field(
+        None, description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c."
+    )
+    keyfile: Path | None = Field(
+        None, description="Private key (PEM). Not needed where the certificate's file holds the key too."
+    )
+    keyfile_password_file: Path | None = Field(None, description="File that holds the private key's password.")
+    dev_tls: bool = Field(
+        False, description="Create a development CA and a certificate for localhost in ./certs, once, and use them."
+    )
+    ca_certs: Path | None = Field(None, description="CA certificates (PEM) that client certificates are checked with.")
+    client_auth: Literal["none", "optional", "required"] = Field(
+        "none", description="Ask clients for a certificate: none, optional or required."
+    )
+
+
+class GatewaySettings(BaseModel):
+    """Gateway"""
+
+    gateway: str = Field(
+        "auto",
+        description="The ASGI application to mount: module:attribute, module:factory(), demo (the SAGE gateway with "
+        "a small model in process), or auto (the SAGE gateway).",
+    )
+    gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
+        "auto", description="Where the gateway runs: asyncio (a thread of its own) or trio. auto is asyncio."
+    )
+    llm_prefix: str = Field("/", description="Path prefix to mount the gateway under.")
+    no_llm: bool = Field(False, description="Mount no gateway: health endpoints and the landing page only.")
+    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to start.")
+    cancel_grace_seconds: Seconds = Field(
+        1.0, description="How long a request may go on after its client left, before it is cancelled."
+    )
+
+    @field_validator("gateway")
+    @classmethod
+    def _is_reference(cls, value: str) -> str:
+        if value not in {"auto", "demo"} and not _GATEWAY.fullmatch(value):
+            raise ValueError(f"{value!r} is not module:attribute, module:factory(), demo or auto")
+        return value
+
+    @field_validator("llm_prefix")
+    @classmethod
+    def _normalise(cls, value: str) -> str:
+        return normalise_prefix(value) or "/"
+
+    @property
+    def mount_prefix(self) -> str:
+        """The prefix as it is matched: "" for the root."""
+        return normalise_prefix(self.llm_prefix)
+
+
+class LogSettings(BaseModel):
+    """Logging"""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    access_log: bool = Field(True, description="Log one line for each request.")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class LifeSettings(BaseModel):
+    """Lifecycle"""
+
+    drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after SIGTERM or SIGINT.")
+
+
+GROUPS: Sequence[type[BaseModel]] = (ListenSettings, TLSSettings, GatewaySettings, LogSettings, LifeSettings)
+
+
+class Settings(ListenSettings, TLSSettings, GatewaySettings, LogSettings, LifeSettings, BaseSettings):
+    """All settings, checked field by field. `find_conflicts` checks them against each other."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller alone: `core.configuration` has merged the sources, to know each one's origin."""
+        return (init_settings,)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.certfile is not None or self.dev_tls
+
+
+def find_conflicts(settings: Settings) -> Iterator[Fault]:
+    """Settings that are each valid and make no sense together."""
+    if settings.keyfile and not settings.certfile:
+        yield Fault(
+            "--keyfile: a private key is given without a certificate",
+            "add --certfile, or leave out --keyfile to serve plaintext",
+            setting="keyfile",
+        )
+    if settings.keyfile_password_file and not settings.certfile:
+        yield Fault(
+            "--keyfile-password-file: a password is given without a certificate",
+            "add --certfile and --keyfile",
+            setting="keyfile_password_file",
+        )
+    if settings.dev_tls and settings.certfile:
+        yield Fault(
+            "--dev-tls: a certificate is given as well",
+            "use either --dev-tls or --certfile",
+            setting="dev_tls",
+        )
+    if settings.client_auth != "none" and not settings.is_tls:
+        yield Fault(
+            "--client-auth: client certificates need TLS",
+            "add --certfile and --keyfile, or --dev-tls",
+            setting="client_auth",
+        )
+    if settings.client_auth != "none" and not settings.ca_certs:
+        yield Fault(
+            f"--client-auth: {settings.client_auth} needs the CA that signs the clients' certificates",
+            "add --ca-certs FILE",
+            setting="client_auth",
+        )
+    if settings.ca_certs and settings.client_auth == "none":
+        yield Fault(
+            "--ca-certs: client certificates are not asked for",
+            "add --client-auth optional or --client-auth required",
+            setting="ca_certs",
+        )
+
+
+def option_of(name: str) -> str:
+    """The command-line option of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def environment_variable_of(name: str) -> str:
+    """The environment variable of a field."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def describe(name: str) -> str:
+    """A field's meaning, as in `--help`."""
+    return Settings.model_fields[name].description or ""
+
+
+def default_of(name: str) -> Any:
+    """A field's default."""
+    return Settings.model_fields[name].default
