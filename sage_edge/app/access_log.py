@@ -73,7 +73,8 @@ class _Record:
         elif message["type"] == "websocket.close" and not self._status:
             self._status = 403
         self._status = message.get("status", self._status)
-        self._sent_bytes += _size_bytes(message)
+        if self._scope.get("method") != "HEAD":
+            self._sent_bytes += _size_bytes(message)
 
     def write(self, ending: str) -> None:
         if self._is_written:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from quart import Response, jsonify, make_response, render_template, request
+from quart import Response, jsonify, render_template, request
 from quart_trio import QuartTrio
 
 from sage_edge.core.readiness import SERVICE_NAME, Readiness
@@ -49,11 +49,12 @@ def build_health_app(readiness: Readiness, *, version: str, mounts: Sequence[Mou
     @app.get("/")
     async def landing() -> Response:
         report = readiness.report()
+        response: Response
         if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
             page = await render_template(
                 "landing.html", name=SERVICE_NAME, version=version, mounts=mounts, report=report
             )
-            response = await make_response(page)
+            response = app.response_class(page)
         else:
             response = jsonify(
                 name=SERVICE_NAME,

@@ -1,0 +1,283 @@
+"""The command line. The only file that prints or exits.
+
+The options are made from `core.settings`, so that a setting is written once. What the commands
+do is elsewhere; here their results become text, and errors become an exit code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from sage_edge import __version__
+from sage_edge.core.configuration import CONFIG_VARIABLE, Configuration, read_configuration
+from sage_edge.core.errors import EdgeError, ExitCode
+from sage_edge.core.report import (
+    Row,
+    describe_certificate,
+    describe_listeners,
+    describe_mounts,
+    describe_routes,
+    find_base_url,
+    format_configuration,
+    format_rows,
+)
+from sage_edge.core.settings import (
+    DEVELOPMENT_CERTIFICATES,
+    GROUPS,
+    Settings,
+    default_of,
+    describe,
+    environment_variable_of,
+    option_of,
+)
+
+INTERRUPTED = 128 + 2
+"""What shells report of a process that SIGINT ended."""
+
+ROOT_OPTIONS = frozenset({"--help", "-h", "--version"})
+
+
+class DefaultServeGroup(TyperGroup):
+    """Commands, where options without a command belong to `serve`, as in the original's command lines."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `serve` where no command is named."""
+        if not args or (args[0].startswith("-") and args[0] not in ROOT_OPTIONS):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the options of `serve` too."""
+        self.params.extend(param for param in self.commands["serve"].params if param.name != "help")
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(
+    name="sage-edge",
+    cls=DefaultServeGroup,
+    add_completion=False,
+    rich_markup_mode=None,  # Rich's panels cut long names off in a narrow terminal
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="TLS and HTTP/2 edge server that mounts an LLM gateway in-process. "
+    "Without a command, the options are those of serve.",
+)
+certs = typer.Typer(help="Development certificates.", no_args_is_help=True)
+app.add_typer(certs, name="certs")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 not ready, 2 usage or configuration, 3 start-up failed."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
+        # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        app(args=list(arguments), standalone_mode=False)
+    except EdgeError as error:
+        _print_error(error)
+        return error.exit_code
+    except typer.TyperException as error:
+        print(f"sage-edge: error: {error.format_message()}", file=sys.stderr)
+        print("sage-edge: hint: sage-edge --help lists commands and options", file=sys.stderr)
+        return ExitCode.CONFIGURATION
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return ExitCode.OK
+
+
+def _print_error(error: EdgeError) -> None:
+    for fault in error.faults:
+        if fault.cause is not None and logging.getLogger().isEnabledFor(logging.DEBUG):
+            traceback.print_exception(fault.cause)
+        print(f"sage-edge: error: {fault.what}", file=sys.stderr)
+        if fault.hint:
+            print(f"sage-edge: hint: {fault.hint}", file=sys.stderr)
+
+
+def _with_settings(command: Callable[[Configuration], None]) -> Callable[..., None]:
+    """A command that takes every setting as an option, and gets the configuration they make."""
+
+    def with_options(config: Path | None, **values: Any) -> None:
+        given = {name: value for name, value in values.items() if value is not None and value != []}
+        configuration = read_configuration(given, config)
+        from sage_edge.server.logs import configure_logs
+
+        configure_logs(configuration.settings.log_level, configuration.settings.log_format)
+        command(configuration)
+
+    with_options.__doc__ = command.__doc__
+    with_options.__signature__ = inspect.Signature(list(_option_parameters()))  # type: ignore[attr-defined]
+    return with_options
+
+
+def _option_parameters() -> Iterator[inspect.Parameter]:
+    config_help = f"TOML file with settings, named as here with underscores. [env: {CONFIG_VARIABLE}]"
+    config = typer.Option("--config", metavar="FILE", help=config_help)
+    yield _parameter("config", Path | None, config)
+    for group in GROUPS:
+        for name, field in group.model_fields.items():
+            option, default = option_of(name), default_of(name)
+            declaration = {True: f"{option}/--no-{option[2:]}", False: option}[
+                field.annotation is bool and name != "no_llm"
+            ]
+            note = f"[env: {environment_variable_of(name)}]"
+            if default not in {None, ()}:
+                note += f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
+            info = typer.Option(
+                declaration,
+                help=f"{describe(name)} {note}",
+                metavar=_metavar(name, field.annotation),
+                show_default=False,
+            )
+            kind: Any = bool if field.annotation is bool else list[str] if default == () else str
+            yield _parameter(name, kind | None, info)
+
+
+def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info])
+
+
+def _metavar(name: str, annotation: Any) -> str | None:
+    if annotation is bool:
+        return None
+    if annotation == Path | None:
+        return "FILE"
+    return name.rpartition("_")[2].upper()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"sage-edge {__version__}")
+        raise typer.Exit
+
+
+@app.command(name="serve")
+@_with_settings
+def serve(configuration: Configuration) -> None:
+    """Serve the gateway and the health endpoints (the default command)."""
+    # What serves is imported by the commands that need it: the others answer sooner.
+    import trio
+
+    from sage_edge.server.preparation import prepare
+    from sage_edge.server.run import run as run_edge
+
+    plan = prepare(configuration)
+    trio.run(run_edge, plan, partial(_announce, plan))
+
+
+def _announce(plan: Any) -> None:
+    """Say what is served where: a table for people, a log line for machines."""
+    import structlog
+
+    from sage_edge.server.listener import describe_address
+
+    rows = _describe(plan, [describe_address(sock) for sock in plan.sockets])
+    if plan.settings.log_format == "json":
+        structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
+    else:
+        print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)
+
+
+def _describe(plan: Any, addresses: Sequence[str]) -> list[Row]:
+    settings: Settings = plan.settings
+    rows = describe_listeners(addresses, is_tls=settings.is_tls)
+    base_url = find_base_url(addresses, is_tls=settings.is_tls)
+    name, links = (plan.gateway.reference, plan.gateway.links) if plan.gateway else (None, {})
+    rows += describe_mounts(settings, name, links, base_url)
+    if plan.tls:
+        certificate = plan.tls.certificate
+        days_left = certificate.days_left(datetime.now(UTC))
+        rows.append(
+            describe_certificate(plan.tls.certfile, certificate.names, f"{certificate.not_after:%Y-%m-%d}", days_left)
+        )
+    return rows
+
+
+@app.command(name="check")
+@_with_settings
+def check(configuration: Configuration) -> None:
+    """Check settings, certificate and gateway; open no socket."""
+    from sage_edge.server.preparation import prepare
+
+    plan = prepare(configuration, is_check=True)
+    addresses = [str(bind) for bind in plan.settings.binds]
+    print("\n".join(["sage-edge: everything is in order", *format_rows(_describe(plan, addresses))]))
+
+
+@app.command(name="config")
+@_with_settings
+def config(configuration: Configuration) -> None:
+    """Print the effective settings as TOML, and where each value came from."""
+    print("\n".join(format_configuration(configuration)))
+    if configuration.faults:
+        raise EdgeError(*configuration.faults)
+
+
+@app.command(name="routes")
+@_with_settings
+def routes(configuration: Configuration) -> None:
+    """Print which paths are answered by what."""
+    if configuration.faults:
+        raise EdgeError(*configuration.faults)
+    print("\n".join(format_rows(describe_routes(configuration.settings))))
+
+
+@app.command(name="probe")
+@_with_settings
+def probe(configuration: Configuration) -> None:
+    """Ask the edge running on this machine whether it is ready: exit 0 or 1."""
+    from sage_edge.server.probe import ask_readiness
+
+    if configuration.faults:
+        raise EdgeError(*configuration.faults)
+    print(ask_readiness(configuration.settings))
+
+
+@certs.command(name="create")
+def create_certificates(
+    directory: Annotated[
+        Path, typer.Option("--directory", metavar="DIRECTORY", help="Where to put them.")
+    ] = DEVELOPMENT_CERTIFICATES,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Host name or address to cover, besides localhost. Repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make everything again, the CA too.")] = False,
+) -> None:
+    """Create a development CA and a certificate for localhost; what is there and valid is kept."""
+    from sage_edge.server.development_ca import DEFAULT_NAMES
+    from sage_edge.server.development_certificates import create_development_certificates
+
+    names = [*DEFAULT_NAMES, *(name or [])]
+    made = create_development_certificates(directory, names, now=datetime.now(UTC), force=force)
+    files = [("CA", made.ca), ("CA key", made.ca_key), ("certificate", made.certificate), ("key", made.key)]
+    rows = [(title, f"{path}  ({'created' if path in made.created else 'kept'})") for title, path in files]
+    print("\n".join(format_rows(rows)))

@@ -1,0 +1,130 @@
+"""One accepted connection. The seam between the edge and the server beneath it.
+
+Today that is Hypercorn's TCP server and protocols, subclassed where they end more than the
+connection at fault or let a client go unnoticed. `server.worker` knows `serve_connection` alone,
+so all of this can be replaced without a change elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Event, RawData
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.server.http1 import EdgeH11Protocol
+from sage_edge.server.http2 import EdgeH2Protocol
+
+log = structlog.get_logger(__name__)
+
+Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
+
+_identifiers = itertools.count(1)
+
+
+async def serve_connection(
+    application: ASGIApplication, config: Config, context: WorkerContext, stream: Stream
+) -> None:
+    """Serve a connection until it ends. Raises nothing of its own faults: they are logged, once.
+
+    Args:
+        application: the stack.
+        config: Hypercorn's.
+        context: the worker's; its `terminated` event begins the drain.
+        stream: as accepted; a TLS handshake has not been made yet.
+    """
+    identifier = next(_identifiers)
+    try:
+        await EdgeConnection(application, config, context, stream).run()
+    except Exception as error:
+        # Whatever a client or an application made happen, only this connection ends (trap 1).
+        log.error("connection failed", connection=identifier, exc_info=error)
+
+
+class EdgeConnection(TCPServer):
+    """Hypercorn's connection with the edge's protocols."""
+
+    def __init__(self, application: ASGIApplication, config: Config, context: WorkerContext, stream: Any) -> None:
+        # Hypercorn types scopes and messages by TypedDicts; here they are dictionaries.
+        wrapped: Any = ASGIWrapper(application)  # type: ignore[arg-type]
+        super().__init__(wrapped, config, context, {}, stream)
+
+    async def run(self) -> None:
+        """Make the handshake if there is one, then serve until the connection ends."""
+        is_tls = isinstance(self.stream, trio.SSLStream)
+        try:
+            alpn_protocol = await self._handshake() if is_tls else None
+            transport = self.stream.transport_stream if is_tls else self.stream
+            socket = transport.socket
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as task_group:
+                self._task_group = task_group
+                new = partial(_Protocol, self, task_group, is_tls, client, server)
+                self.protocol = new("h2" if alpn_protocol == "h2" else "http/1.1")  # type: ignore[assignment]
+                await self.protocol.initiate()
+                await self.idle_task.restart(task_group, self._idle_timeout)
+                await self._read_data()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.debug("connection lost", error=repr(error))
+        finally:
+            await self._close()
+
+    async def _handshake(self) -> str | None:
+        with trio.fail_after(self.config.ssl_handshake_timeout):
+            await self.stream.do_handshake()
+        name: str | None = self.stream.selected_alpn_protocol()
+        return name
+
+
+class _Protocol:
+    """What Hypercorn's ProtocolWrapper does, with the edge's protocols and without the h2c upgrade.
+
+    RFC 9113 section 3.1 has withdrawn the upgrade; HTTP/2 without TLS begins with prior knowledge.
+    """
+
+    def __init__(
+        self,
+        connection: EdgeConnection,
+        task_group: TaskGroup,
+        is_tls: bool,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        name: str,
+    ) -> None:
+        arguments: tuple[Any, ...] = (
+            connection.app,
+            connection.config,
+            connection.context,
+            task_group,
+            ConnectionState({}),
+            is_tls,
+            client,
+            server,
+            connection.protocol_send,
+        )
+        self._new_h2 = partial(EdgeH2Protocol, *arguments)
+        self._protocol = self._new_h2() if name == "h2" else EdgeH11Protocol(*arguments)
+
+    async def initiate(self) -> None:
+        await self._protocol.initiate()
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await self._protocol.handle(event)
+        except H2ProtocolAssumedError as assumed:
+            self._protocol = self._new_h2()
+            await self._protocol.initiate()
+            await self._protocol.handle(RawData(data=assumed.data))

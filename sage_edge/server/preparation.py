@@ -1,0 +1,96 @@
+"""Everything that can fail before serving begins, tried in one go, so that every fault is reported at once."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sage_edge.core.configuration import Configuration
+from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.settings import DEVELOPMENT_CERTIFICATES, Settings
+from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.development_certificates import create_development_certificates
+from sage_edge.server.gateway import Gateway, load_gateway
+from sage_edge.server.listener import close_listeners, open_listeners
+from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
+
+
+@dataclass(frozen=True)
+class TLS:
+    """The TLS side of a plan: the context, the certificate it shows, and the file that is from."""
+
+    context: ssl.SSLContext
+    certificate: CertificateInfo
+    certfile: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be served, ready to be.
+
+    Attributes:
+        settings: the effective settings.
+        tls: None for plaintext.
+        gateway: None with `--no-llm`.
+        sockets: listening; empty where only a check was asked for.
+    """
+
+    settings: Settings
+    tls: TLS | None
+    gateway: Gateway | None
+    sockets: list[socket.socket]
+
+
+def prepare(configuration: Configuration, *, is_check: bool = False) -> Plan:
+    """Turn a configuration into a plan.
+
+    Args:
+        configuration: as read; its faults are reported with those found here.
+        is_check: open no socket and create no certificate. A running edge is left alone by that.
+
+    Raises:
+        EdgeError: with every fault found.
+    """
+    settings = configuration.settings
+    faults = list(configuration.faults)
+    faulty = {fault.setting for fault in faults}
+    tls = None
+    if settings.is_tls and not faulty & {"certfile", "keyfile", "keyfile_password_file", "dev_tls"}:
+        tls = _prepare_tls(settings, faults, is_check=is_check)
+    sockets: list[socket.socket] = []
+    if not is_check and not faulty & {"host", "port", "bind"}:
+        sockets, found = open_listeners(settings.binds)
+        faults.extend(found)
+    gateway = None
+    if not settings.no_llm and not faulty & {"gateway", "no_llm"}:
+        try:
+            gateway = load_gateway(settings.gateway, limit_seconds=settings.startup_seconds)
+        except EdgeError as error:
+            faults.extend(error.faults)
+    if faults:
+        close_listeners(sockets)
+        raise EdgeError(*faults)
+    return Plan(settings, tls, gateway, sockets)
+
+
+def _prepare_tls(settings: Settings, faults: list[Fault], *, is_check: bool) -> TLS | None:
+    certfile, keyfile = settings.certfile, settings.keyfile
+    now = datetime.now(UTC)
+    try:
+        if certfile is None:
+            if is_check:
+                return None
+            created = create_development_certificates(DEVELOPMENT_CERTIFICATES, now=now)
+            certfile, keyfile = created.certificate, created.key
+        files = TLSFiles(certfile, keyfile, settings.keyfile_password_file, settings.ca_certs, settings.client_auth)
+        certificate, found = check_tls(files, now)
+        faults.extend(found)
+        if certificate is None or found:
+            return None
+        return TLS(build_ssl_context(files), certificate, certfile)
+    except EdgeError as error:
+        faults.extend(error.faults)
+        return None

@@ -1,0 +1,191 @@
+"""The life of an edge, read from top to bottom: mounts, start-up, serving, drain, shutdown."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.utils import LifespanFailureError
+
+from sage_edge import __version__
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.bridge import BridgedApplication
+from sage_edge.app.dispatch import GuardedDispatcher
+from sage_edge.app.gateway_thread import GatewayThread
+from sage_edge.app.health import MountSummary, build_health_app
+from sage_edge.app.lifespan import Mount
+from sage_edge.app.native import NativeApplication
+from sage_edge.app.stack import build_stack
+from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.readiness import Check, Phase, Readiness
+from sage_edge.server import worker
+from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.preparation import Plan
+
+log = structlog.get_logger(__name__)
+
+THREAD_STOP_SECONDS = 5.0
+"""How long a gateway's thread is waited for at the end."""
+HEALTH_GRACE_SECONDS = 1.0
+LAG_LIMIT_SECONDS = 0.5
+"""A gateway's loop that takes longer to answer makes the edge degraded."""
+
+
+async def run(plan: Plan, announce: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends at once.
+
+    Health is answered as soon as the listeners accept, while the gateway still starts.
+
+    Args:
+        plan: from `server.preparation.prepare`; its sockets are closed at the end.
+        announce: called once the listeners accept connections.
+
+    Raises:
+        EdgeError: the gateway failed to start.
+    """
+    settings = plan.settings
+    readiness = _build_readiness(plan)
+    async with _open_mounts(plan, readiness) as mounts:
+        health = _build_health_mount(mounts, readiness)
+        dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
+        stack = build_stack(dispatcher, has_access_log=settings.access_log)
+        lifespan = _build_lifespan(stack)
+        stop = trio.Event()
+        with _suppress_startup_failure():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_signals, stop, readiness, nursery.cancel_scope)
+                await nursery.start(lifespan.handle_lifespan)
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(_serve, plan, stack, stop)
+                    announce()
+                    await lifespan.wait_for_startup()
+                    if not dispatcher.startup_failures:
+                        _become_ready(readiness)
+                log.info("stopping")
+                await lifespan.wait_for_shutdown()
+                nursery.cancel_scope.cancel()
+    readiness.advance(Phase.STOPPED)
+    if dispatcher.startup_failures:
+        raise EdgeError(*(_explain(name, failure) for name, failure in dispatcher.startup_failures.items()))
+    log.info("stopped")
+
+
+def _build_readiness(plan: Plan) -> Readiness:
+    readiness = Readiness(llm_prefix=plan.settings.llm_prefix, is_llm_mounted=plan.gateway is not None)
+    if plan.tls is not None:
+        certificate = plan.tls.certificate
+        readiness.add_check("certificate", lambda: _check_certificate(certificate, datetime.now(UTC)))
+    return readiness
+
+
+@asynccontextmanager
+async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[Mount]]:
+    """The gateway as a mount, with its thread for as long as this is open."""
+    if plan.gateway is None:
+        yield []
+        return
+    gateway, settings = plan.gateway, plan.settings
+    build_mount = partial(Mount, settings.mount_prefix, gateway.reference, links=gateway.links)
+    if settings.gateway_loop == "trio":
+        native = NativeApplication(gateway.application, grace_seconds=settings.cancel_grace_seconds)
+        yield [build_mount(application=native)]
+        return
+    thread = GatewayThread()
+    await thread.start()
+    readiness.add_check("gateway_responsive", lambda: _check_lag(thread.lag_seconds))
+    async with trio.open_nursery() as watching:
+        watching.start_soon(thread.watch)
+        try:
+            bridged = BridgedApplication(gateway.application, thread, grace_seconds=settings.cancel_grace_seconds)
+            yield [build_mount(application=bridged)]
+        finally:
+            watching.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                if not await thread.stop(THREAD_STOP_SECONDS):
+                    log.error("the gateway blocks its thread and is left behind", after_seconds=THREAD_STOP_SECONDS)
+
+
+def _build_health_mount(mounts: list[Mount], readiness: Readiness) -> Mount:
+    summaries = [
+        MountSummary(
+            mount.prefix or "/", mount.name, {title: mount.prefix + path for title, path in mount.links.items()}
+        )
+        for mount in mounts
+    ]
+    # Quart types scopes and messages by TypedDicts, as Hypercorn does; here they are dictionaries.
+    app: Any = build_health_app(readiness, version=__version__, mounts=summaries)
+    return Mount("", "health", NativeApplication(app, grace_seconds=HEALTH_GRACE_SECONDS))
+
+
+def _build_lifespan(stack: ASGIApplication) -> Lifespan:
+    config = Config()
+    config.startup_timeout = config.shutdown_timeout = math.inf  # the dispatcher has limits of its own
+    # Hypercorn types scopes and messages by TypedDicts; here they are dictionaries.
+    return Lifespan(ASGIWrapper(cast(Any, stack)), config, {})
+
+
+async def _serve(plan: Plan, stack: ASGIApplication, stop: trio.Event) -> None:
+    await worker.serve(
+        stack,
+        plan.sockets,
+        plan.tls.context if plan.tls else None,
+        stop=stop,
+        drain_seconds=plan.settings.drain_seconds,
+    )
+
+
+def _become_ready(readiness: Readiness) -> None:
+    readiness.advance(Phase.READY)
+    log.info("ready")
+
+
+async def _watch_signals(stop: trio.Event, readiness: Readiness, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            name = signal.Signals(number).name
+            if stop.is_set() or readiness.phase is Phase.STARTING:
+                log.info("ending at once", signal=name)
+                scope.cancel()
+                return
+            log.info("draining", signal=name)
+            readiness.advance(Phase.DRAINING)
+            stop.set()
+
+
+@contextmanager
+def _suppress_startup_failure() -> Iterator[None]:
+    """Hypercorn raises on a failed start-up; the dispatcher has the reasons, mount by mount."""
+    try:
+        yield
+    except* LifespanFailureError:
+        pass
+
+
+def _explain(name: str, failure: str) -> Fault:
+    hint = "--log-level debug shows more; the gateway's own log lines are above"
+    if "not complete within" in failure:
+        hint = "raise --startup-seconds, or find out what the gateway waits for"
+    return Fault(f"gateway {name} failed to start: {failure}", hint, ExitCode.STARTUP, setting="gateway")
+
+
+def _check_lag(lag_seconds: float) -> Check:
+    is_ok = lag_seconds <= LAG_LIMIT_SECONDS
+    detail = f"the gateway's event loop {'answers' if is_ok else 'does not answer'}"
+    return Check(is_ok, detail, {"lag_seconds": round(lag_seconds, 3)})
+
+
+def _check_certificate(certificate: CertificateInfo, now: datetime) -> Check:
+    days_left = certificate.days_left(now)
+    is_ok = days_left > 0
+    detail = f"{'expires' if is_ok else 'expired'} {certificate.not_after:%Y-%m-%d}"
+    return Check(is_ok, detail, {"days_left": round(days_left, 1)})

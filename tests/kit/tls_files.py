@@ -1,0 +1,38 @@
+"""The files a TLS server needs, in every shape the tests ask for.
+
+Here: names and contents. Not here: what the server makes of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from sage_edge.server.tls import TLSFiles
+
+# Relative, for tests that work in the folder of the files, and for messages that are short.
+CERTIFICATE, KEY, COMBINED = Path("cert.pem"), Path("key.pem"), Path("combined.pem")
+ENCRYPTED_KEY, PASSWORD, CA = Path("encrypted.pem"), Path("password"), Path("ca.pem")
+PAIR = TLSFiles(CERTIFICATE, KEY)
+ENCRYPTED_PAIR = TLSFiles(CERTIFICATE, ENCRYPTED_KEY)
+
+
+def write_tls_files(directory: Path) -> None:
+    """Write a certificate for localhost and 127.0.0.1, its key in several shapes, and its CA."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA)
+    leaf.cert_chain_pems[0].write_to_path(str(directory / CERTIFICATE))
+    leaf.private_key_pem.write_to_path(str(directory / KEY))
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(directory / COMBINED))
+    authority.cert_pem.write_to_path(str(directory / CA))
+    key = load_pem_private_key(leaf.private_key_pem.bytes(), password=None)
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open sesame "))
+    (directory / ENCRYPTED_KEY).write_bytes(encrypted)
+    (directory / PASSWORD).write_bytes(b"open sesame \n")
