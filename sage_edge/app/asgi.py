@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -19,6 +20,22 @@ Headers = Sequence[tuple[bytes, bytes]]
 def find_header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that lower-case name."""
     return next((value for key, value in scope["headers"] if key.lower() == name), None)
+
+
+class NotAwaitableError(TypeError):
+    """An application returned from its call something that cannot be awaited: it is not ASGI 3."""
+
+
+async def call_application(application: ASGIApplication, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call an application that a user named.
+
+    Raises:
+        NotAwaitableError: it is a plain function, or something else that is not ASGI 3.
+    """
+    result: object = application(scope, receive, send)
+    if not inspect.isawaitable(result):
+        raise NotAwaitableError("it is not an asynchronous function")
+    await result
 
 
 async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, headers: Headers = ()) -> None:

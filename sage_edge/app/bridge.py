@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
 from sage_edge.app.exchange import ApplicationHalf, ServerHalf
 from sage_edge.app.gateway_thread import GatewayThread
 
@@ -36,7 +36,7 @@ class BridgedApplication:
         call = _Call(self._application, self._thread, scope, self._grace_seconds)
         self._thread.post(call.start, contextvars.copy_context())
         await call.server.pump(receive, send)
-        call.server.raise_error()
+        call.server.raise_error(scope["type"])
 
 
 class _Call:
@@ -57,7 +57,7 @@ class _Call:
     async def _run(self) -> None:
         error: BaseException | None = None
         try:
-            await self._application(self._scope, self._half.receive, self._half.send)
+            await call_application(self._application, self._scope, self._half.receive, self._half.send)
         except asyncio.CancelledError as raised:
             error = None if self._is_cancelled else RuntimeError("the gateway cancelled its own request")
             if error is not None:
@@ -65,7 +65,7 @@ class _Call:
         except (Exception, SystemExit, KeyboardInterrupt) as raised:
             # Let out of a task, the last two would end the gateway's loop, and with it every request.
             error = raised
-        self._thread.post_to_edge(self.server.end, error)
+        self._half.end(error)
 
     def _cancel(self) -> None:
         self._is_cancelled = True

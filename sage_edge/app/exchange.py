@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from sage_edge.app.asgi import Receive, Send
+from sage_edge.app.asgi import NotAwaitableError, Receive, Send
 from sage_edge.core.exchange import (
     ClientDisconnectedError,
     Inbox,
+    LifespanUnsupportedError,
     Message,
     ReceiveWindow,
     ResponseProgress,
@@ -65,6 +66,7 @@ class ApplicationHalf:
         self._under_way = SendWindow()
         self._progress = ResponseProgress()
         self._waiting: list[Event] = []
+        self._has_asked = False
         self.server: ServerHalf
 
     @property
@@ -74,6 +76,7 @@ class ApplicationHalf:
 
     async def receive(self) -> Message:
         """The application's `receive`."""
+        self._has_asked = True
         while not self._inbox.has_message:
             await self._wait()
         message = self._inbox.take()
@@ -97,6 +100,10 @@ class ApplicationHalf:
             await self._wait()
             if self.is_abandoned:
                 raise ClientDisconnectedError
+
+    def end(self, error: BaseException | None) -> None:
+        """The application has returned, or raised `error`."""
+        self._post(self.server.end, error, self._has_asked)
 
     def deliver(self, message: Message) -> None:
         """Take a message from the client."""
@@ -146,6 +153,7 @@ class ServerHalf:
         self._progress = ResponseProgress()
         self._is_client_gone = False
         self._has_ended = False
+        self._has_asked = False
         self._error: BaseException | None = None
         self._wake_sender = trio.Event()
         self._wake_receiver = trio.Event()
@@ -162,9 +170,10 @@ class ServerHalf:
         self._under_way.restore(credit_bytes)
         self._wake_receiver.set()
 
-    def end(self, error: BaseException | None) -> None:
-        """The application has returned, or raised `error`."""
+    def end(self, error: BaseException | None, has_asked: bool) -> None:
+        """The application has returned, or raised `error`; whether it ever called `receive`."""
         self._has_ended = True
+        self._has_asked = has_asked
         self._error = error
         self._wake_sender.set()
 
@@ -182,12 +191,18 @@ class ServerHalf:
             if not self._has_ended:
                 self._post(self._cancel)
 
-    def raise_error(self) -> None:
+    def raise_error(self, scope_type: str) -> None:
         """Raise what the application raised, if anything.
 
         What it raised after its client had gone is only logged, at level debug: nobody is left to
         be told.
+
+        Raises:
+            LifespanUnsupportedError: a lifespan ended before it asked for a message.
         """
+        is_asgi = not isinstance(self._error, NotAwaitableError)
+        if scope_type == "lifespan" and self._has_ended and not self._has_asked and is_asgi:
+            raise LifespanUnsupportedError from self._error
         if self._error is None:
             return
         if self._is_client_gone and not self._progress.is_complete:

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Scope
-from sage_edge.core.exchange import Message
+from sage_edge.core.exchange import LifespanUnsupportedError, Message
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,6 @@ class MountLifespan:
         self._mount = mount
         self._is_started = trio.Event()
         self._is_stopped = trio.Event()
-        self._has_asked = False
         self._failure: str | None = None
         self._to_application, self._from_server = trio.open_memory_channel[Message](2)
 
@@ -60,8 +59,12 @@ class MountLifespan:
             "state": self._mount.state,
         }
         try:
-            await self._mount.application(scope, self._receive, self._send)
+            await self._mount.application(scope, self._from_server.receive, self._send)
             self._note_end("its lifespan ended before start-up was complete", None)
+        except LifespanUnsupportedError as unsupported:
+            log.debug("no lifespan support", mount=self._mount.name, cause=repr(unsupported.__cause__))
+            self._is_started.set()
+            self._is_stopped.set()
         except Exception as error:
             self._note_end(f"{type(error).__name__}: {error}", error)
 
@@ -88,10 +91,6 @@ class MountLifespan:
         if self._failure is not None:
             log.warning("shutdown failed", mount=self._mount.name, reason=self._failure)
 
-    async def _receive(self) -> Message:
-        self._has_asked = True
-        return await self._from_server.receive()
-
     async def _send(self, message: Message) -> None:
         match message["type"]:
             case "lifespan.startup.complete":
@@ -105,9 +104,7 @@ class MountLifespan:
                 self._is_stopped.set()
 
     def _note_end(self, reason: str, error: Exception | None) -> None:
-        if not self._has_asked:
-            log.debug("no lifespan support", mount=self._mount.name, error=repr(error))
-        elif not self._is_started.is_set():
+        if not self._is_started.is_set():
             log.debug("start-up failed", mount=self._mount.name, exc_info=error)
             self._fail(reason)
         elif error is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
 from sage_edge.app.exchange import ApplicationHalf, ServerHalf
 
 
@@ -34,18 +34,18 @@ class NativeApplication:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run, scope, half, cancel_scope)
             await server.pump(receive, send)
-        server.raise_error()
+        server.raise_error(scope["type"])
 
     async def _run(self, scope: Scope, half: ApplicationHalf, cancel_scope: trio.CancelScope) -> None:
         error: BaseException | None = None
         try:
             with cancel_scope:
-                await self._application(scope, half.receive, half.send)
+                await call_application(self._application, scope, half.receive, half.send)
         except (Exception, SystemExit) as raised:
             # SystemExit in a request ends that request, not the server.
             error = raised
         finally:
-            half.server.end(error)
+            half.end(error)
 
 
 def _call(function: Any, *arguments: Any) -> None:

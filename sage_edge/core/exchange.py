@@ -24,6 +24,10 @@ class ClientDisconnectedError(OSError):
         super().__init__("the client disconnected")
 
 
+class LifespanUnsupportedError(Exception):
+    """The application ended its lifespan call without asking for a message (ASGI, Lifespan Protocol)."""
+
+
 def message_cost_bytes(message: Message) -> int:
     """What a message counts for against a window."""
     body = message.get("body") or message.get("bytes") or b""

@@ -96,12 +96,13 @@ def check_tls(files: TLSFiles, now: datetime) -> tuple[CertificateInfo | None, l
     return (describe_certificate(chain[0]) if chain else None), faults
 
 
-def expiry_warning(files: TLSFiles, info: CertificateInfo, now: datetime) -> str | None:
-    """Say so where the certificate expires within a fortnight of `now`; otherwise None."""
+def expiry_warning(certfile: Path, info: CertificateInfo, now: datetime) -> str | None:
+    """Say so in one line where the certificate expires within a fortnight of `now`; otherwise None."""
     days_left = info.days_left(now)
     if days_left >= EXPIRY_WARNING_DAYS:
         return None
-    return f"--certfile: {_certificate_text(files, info)} expires in {days_left:.1f} days, {utc_text(info.not_after)}"
+    text = _certificate_text(certfile, info)
+    return f"--certfile: {text} expires in {days_left:.1f} days, {utc_text(info.not_after)}"
 
 
 def build_ssl_context(files: TLSFiles) -> ssl.SSLContext:
@@ -238,11 +239,11 @@ def _no_key_fault(files: TLSFiles, *, has_certificate: bool) -> Fault:
 
 def _validity_faults(files: TLSFiles, info: CertificateInfo, now: datetime) -> list[Fault]:
     if info.has_expired(now):
-        what = f"{_certificate_text(files, info)} expired {utc_text(info.not_after)}"
+        what = f"{_certificate_text(files.certfile, info)} expired {utc_text(info.not_after)}"
         hint = "renew it; 'sage-edge certs create' does so for a development certificate"
         return [file_fault(what, hint, setting="certfile")]
     if now < info.not_before:
-        what = f"{_certificate_text(files, info)} is not valid before {utc_text(info.not_before)}"
+        what = f"{_certificate_text(files.certfile, info)} is not valid before {utc_text(info.not_before)}"
         return [file_fault(what, f"check this machine's clock, which says {utc_text(now)}", setting="certfile")]
     return []
 
@@ -259,7 +260,9 @@ def _pair_faults(files: TLSFiles, chain: list[x509.Certificate], key: PrivateKey
     hint = "name the key this certificate was made with, or the certificate made with this key"
     if own_key in public_keys:
         hint = f"put the server's own certificate first in {files.certfile}, before the intermediates"
-    what = f"the private key in {path} is not that of {_certificate_text(files, describe_certificate(chain[0]))}"
+    what = (
+        f"the private key in {path} is not that of {_certificate_text(files.certfile, describe_certificate(chain[0]))}"
+    )
     return [file_fault(what, hint, setting="keyfile")]
 
 
@@ -267,8 +270,8 @@ def _public_bytes(key: PublicKeyTypes | CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _certificate_text(files: TLSFiles, info: CertificateInfo) -> str:
-    return f"{files.certfile} (for {', '.join(info.names) or 'no name'})"
+def _certificate_text(certfile: Path, info: CertificateInfo) -> str:
+    return f"{certfile} (for {', '.join(info.names) or 'no name'})"
 
 
 def _openssl_reason(error: OSError | ValueError) -> str:

@@ -287,7 +287,7 @@ def test_files_that_may_not_be_read_are_all_named() -> None:
 )
 def test_a_certificate_in_its_last_fortnight_is_warned_of(left: timedelta, words: str | None) -> None:
     info = CertificateInfo(("edge.test",), NOW - DAY, NOW + left, "CN=someone")
-    warning = expiry_warning(PAIR, info, NOW)
+    warning = expiry_warning(CERTIFICATE, info, NOW)
     if words is None:
         assert warning is None
     else:

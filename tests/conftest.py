@@ -1,0 +1,18 @@
+"""Fixtures that tests of every room use."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sage_edge.server.development_certificates import create_development_certificates
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, cert.pem and key.pem for localhost, 127.0.0.1 and ::1."""
+    directory = tmp_path_factory.mktemp("certificates")
+    create_development_certificates(directory, now=datetime.now(UTC))
+    return directory
