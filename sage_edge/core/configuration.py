@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from sage_edge.core.errors import Fault
+from sage_edge.core.errors import Fault, reason_of
 from sage_edge.core.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -150,8 +150,3 @@ def _suggest(name: str, known: Any, otherwise: str) -> str:
     candidates = {candidate.lower().replace("-", "_"): candidate for candidate in known}
     close = get_close_matches(name.lower().replace("-", "_"), candidates, n=1)
     return f"did you mean {candidates[close[0]]}?" if close else otherwise
-
-
-def reason_of(error: OSError) -> str:
-    """An operating system error in lower case, without its number."""
-    return (error.strerror or str(error)).lower()

@@ -6,6 +6,7 @@ Nothing here prints or exits; `sage_edge.cli` does.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -53,3 +54,10 @@ class EdgeError(Exception):
     def exit_code(self) -> ExitCode:
         """CONFIGURATION (2) if any fault is one of usage or configuration, else STARTUP (3)."""
         return min(fault.code for fault in self.faults)
+
+
+def reason_of(error: OSError) -> str:
+    """Say in a few lower-case words why the system refused something."""
+    if error.errno == errno.ENOENT:
+        return "no such file"
+    return (error.strerror or str(error)).lower()

@@ -6,7 +6,6 @@ Not here: whether a server can use the certificate (`server.tls`), making one (`
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,6 @@ def file_fault(what: str, hint: str, *, setting: str | None = None, cause: BaseE
     """Build a start-up fault whose text begins with the option that named the file, where one did."""
     prefix = f"--{setting.replace('_', '-')}: " if setting else ""
     return Fault(prefix + what, hint, ExitCode.STARTUP, cause, setting)
-
-
-def reason_of(error: OSError) -> str:
-    """Say in a few lower-case words why the system refused a file."""
-    if error.errno == errno.ENOENT:
-        return "no such file"
-    return (error.strerror or str(error)).lower()
 
 
 def utc_text(moment: datetime) -> str:

@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sage_edge.core.errors import EdgeError, Fault
-from sage_edge.server.certificates import file_fault, read_file, reason_of
+from sage_edge.core.errors import EdgeError, Fault, reason_of
+from sage_edge.server.certificates import file_fault, read_file
 from sage_edge.server.development_ca import (
     DEFAULT_NAMES,
     Identity,

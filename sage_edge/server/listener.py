@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
-from sage_edge.core.configuration import reason_of
-from sage_edge.core.errors import ExitCode, Fault
+from sage_edge.core.errors import ExitCode, Fault, reason_of
 
 BACKLOG = 1024
 FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")

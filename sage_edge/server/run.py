@@ -31,6 +31,7 @@ from sage_edge.core.readiness import Check, Phase, Readiness
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.preparation import Plan
+from sage_edge.server.tls import expiry_warning
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +86,8 @@ def _build_readiness(plan: Plan) -> Readiness:
     if plan.tls is not None:
         certificate = plan.tls.certificate
         readiness.add_check("certificate", lambda: _check_certificate(certificate, datetime.now(UTC)))
+        if warning := expiry_warning(plan.tls.certfile, certificate, datetime.now(UTC)):
+            log.warning(warning)
     return readiness
 
 

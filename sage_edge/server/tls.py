@@ -18,14 +18,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.errors import EdgeError, Fault, reason_of
 from sage_edge.server.certificates import (
     CertificateInfo,
     describe_certificate,
     file_fault,
     parse_certificates,
     read_file,
-    reason_of,
     require_pem,
     utc_text,
 )
