@@ -9,7 +9,7 @@ import ssl
 from contextlib import closing
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
-from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.core.settings import Settings
 
 PROBE_SECONDS = 5.0
