@@ -1,0 +1,60 @@
+"""Embeddings from the same model, as SAGE's control plane takes them in process.
+
+The mean over a text's tokens, normalised. A generating model's embeddings are a demonstration's:
+texts of the same meaning come out closer than others, and no more is claimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from sage_edge.demo.generation import GenerationError
+from sage_edge.demo.model import LlamaServer
+
+
+class EmbeddingEngine:
+    """Loads the model a second time, in embedding mode, when it is first asked."""
+
+    def __init__(self) -> None:
+        self._server: LlamaServer | None = None
+        # One thread: the first use loads, and later ones wait for it.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="llama-embedding")
+
+    async def start(self) -> None:
+        """Nothing: the model is loaded when it is needed, since few ask for embeddings."""
+
+    async def stop(self) -> None:
+        """Free the model."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._free)
+
+    def close(self) -> None:
+        """Free the model for good, once what runs has ended."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._free()
+
+    async def health_check(self) -> bool:
+        """Always well: a model that cannot be loaded fails the request that needs it."""
+        return True
+
+    async def encode(self, texts: list[str]) -> list[list[float]]:
+        """One vector of length 1 for each text.
+
+        Raises:
+            GenerationError: a text is longer than the model takes.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._encode, texts)
+
+    def _encode(self, texts: list[str]) -> list[list[float]]:
+        if self._server is None:
+            # Not several slots: llama.cpp's embeddings of texts in one batch then differ from those alone.
+            self._server = LlamaServer(slots=1, is_embedding=True)
+        answer = self._server.calls.handle_embeddings({"input": texts})
+        if "error" in answer:
+            raise GenerationError(answer["error"]["message"])
+        return [entry["embedding"] for entry in sorted(answer["data"], key=lambda entry: int(entry["index"]))]
+
+    def _free(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
