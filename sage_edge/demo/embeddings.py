@@ -13,6 +13,10 @@ from sage_edge.demo.generation import GenerationError
 from sage_edge.demo.model import LlamaServer
 
 
+TEXTS_PER_BATCH = 8
+"""How many texts are worked on at once. A cancelled request runs on to the end of its batch."""
+
+
 class EmbeddingEngine:
     """Loads the model a second time, in embedding mode, when it is first asked."""
 
@@ -43,7 +47,11 @@ class EmbeddingEngine:
         Raises:
             GenerationError: a text is longer than the model takes.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._encode, texts)
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), TEXTS_PER_BATCH):
+            batch = texts[start : start + TEXTS_PER_BATCH]
+            vectors += await asyncio.get_running_loop().run_in_executor(self._executor, self._encode, batch)
+        return vectors
 
     def _encode(self, texts: list[str]) -> list[list[float]]:
         if self._server is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import threading
 import time
@@ -25,8 +24,15 @@ from sagellm_protocol import (
 from sage_edge.demo.generation import Piece, generate
 from sage_edge.demo.model import MODEL_ID, SLOTS, LlamaServer
 
-SYSTEM_MESSAGE = {"role": "system", "content": "You are a helpful assistant."}
-"""Added where the client sent none: without one this model babbles."""
+SYSTEM_MESSAGE = {"role": "system", "content": "You are a helpful assistant. Keep answers short and correct."}
+"""Put before a conversation that has none: with the one in its chat template the model babbles."""
+
+MIN_P = 0.3
+"""Only tokens at least so likely, relative to the likeliest, are drawn.
+
+The gateway asks for temperature 1.0 when its client does not say. At llama.cpp's 0.05 this model then
+names the capital of France 7 times out of 10, and at 0.3 each time.
+"""
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,7 @@ def _translate(request: Request, calls: Any) -> tuple[Callable[..., Any], dict[s
     """The call of llama.cpp's and its request. Fields that are None are left out: it refuses nulls."""
     payload: dict[str, Any] = {
         "max_tokens": request.max_tokens,
+        "min_p": MIN_P,
         "stream": True,
         "stream_options": {"include_usage": True},
         "top_logprobs": 1,  # the only way in which a streamed answer names its tokens
@@ -188,8 +195,3 @@ def _translate(request: Request, calls: Any) -> tuple[Callable[..., Any], dict[s
     if all(message["role"] != "system" for message in messages):
         messages.insert(0, SYSTEM_MESSAGE)
     return calls.handle_chat_completions, {**payload, "messages": messages, "logprobs": True}
-
-
-async def in_thread(function: Callable[[], None]) -> None:
-    """Run what blocks, such as loading the model, beside the loop."""
-    await asyncio.get_running_loop().run_in_executor(None, function)
