@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from sage_edge.demo.generation import GenerationError
 from sage_edge.demo.model import LlamaServer
 
-
 TEXTS_PER_BATCH = 8
 """How many texts are worked on at once. A cancelled request runs on to the end of its batch."""
 

@@ -21,7 +21,7 @@ from sagellm_protocol import (
     StreamEventStart,
 )
 
-from sage_edge.demo.generation import Piece, generate
+from sage_edge.demo.generation import Counters, Piece, generate
 from sage_edge.demo.model import MODEL_ID, SLOTS, LlamaServer
 
 SYSTEM_MESSAGE = {"role": "system", "content": "You are a helpful assistant. Keep answers short and correct."}
@@ -53,15 +53,12 @@ class Engine:
         self._server: LlamaServer | None = None
         self._executor = ThreadPoolExecutor(SLOTS, thread_name_prefix="llama")
         self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._running = 0
-        self._tokens_generated = 0
+        self._counters = Counters()
 
     @property
     def statistics(self) -> EngineStatistics:
         """The counters now."""
-        with self._lock:
-            return EngineStatistics(MODEL_ID, self._running, self._tokens_generated)
+        return EngineStatistics(MODEL_ID, self._counters.running, self._counters.tokens_generated)
 
     def load(self) -> None:
         """Load the model; takes about half a second."""
@@ -126,19 +123,9 @@ class Engine:
         if self._server is None:
             raise RuntimeError("the model is not loaded")
         call, payload = _translate(request, self._server.calls)
-        with self._lock:
-            self._running += 1
-        try:
-            async with aclosing(generate(call, payload, self._executor, self._count, self._stop)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        finally:
-            with self._lock:
-                self._running -= 1
-
-    def _count(self, tokens: int) -> None:
-        with self._lock:
-            self._tokens_generated += tokens
+        async with aclosing(generate(call, payload, self._executor, self._counters, self._stop)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 class _Answer:

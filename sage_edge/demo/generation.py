@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +38,33 @@ class Piece:
     prompt_tokens: int | None = None
 
 
+class Counters:
+    """What is generated now, and what has been. Kept by the threads that generate."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.running = 0
+        self.tokens_generated = 0
+
+    def note_tokens(self, tokens: int) -> None:
+        """So many more have been generated."""
+        with self._lock:
+            self.tokens_generated += tokens
+
+    @contextmanager
+    def note_running(self) -> Iterator[None]:
+        """A generation runs for as long as this is open."""
+        with self._lock:
+            self.running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.running -= 1
+
+
 async def generate(
-    call: Call, payload: dict[str, Any], executor: Executor, note_tokens: Callable[[int], None], stop: threading.Event
+    call: Call, payload: dict[str, Any], executor: Executor, counters: Counters, stop: threading.Event
 ) -> AsyncGenerator[Piece, None]:
     """Generate an answer piece by piece.
 
@@ -49,7 +75,7 @@ async def generate(
         call: `handle_chat_completions` or `handle_completions`.
         payload: an OpenAI request, as llama.cpp takes it.
         executor: where the call blocks a thread.
-        note_tokens: told, in that thread, how many tokens each piece took.
+        counters: kept while the call runs.
         stop: stops the generation too.
 
     Raises:
@@ -70,13 +96,14 @@ async def generate(
             put(GenerationError(chunk["error"]["message"]))
             return True
         piece = _read(chunk)
-        note_tokens(len(piece.tokens))
+        counters.note_tokens(len(piece.tokens))
         put(piece)
         return is_abandoned.is_set() or stop.is_set()
 
     def run() -> None:
         try:
-            call(payload, take)
+            with counters.note_running():
+                call(payload, take)
             put(GenerationError("the model is being shut down") if stop.is_set() else None)
         except Exception as error:
             put(GenerationError(str(error)))

@@ -108,7 +108,10 @@ def _import(module_name: str, name: str) -> ModuleType:
         raise EdgeError(_explain_missing(error, module_name, name)) from None
     except (Exception, SystemExit) as error:
         what = f"importing {module_name} failed: {_describe(error)}"
-        raise EdgeError(_fault(what, f"mend the module; {TRACEBACK_HINT}", error)) from None
+        hint = f"mend the module; {TRACEBACK_HINT}"
+        if isinstance(error, ImportError) and "cannot open shared object file" in str(error):
+            hint = "install that library with the system's package manager; libgomp.so.1 is in Debian's libgomp1"
+        raise EdgeError(_fault(what, hint, error)) from None
 
 
 def _explain_missing(error: ModuleNotFoundError, module_name: str, name: str) -> Fault:
