@@ -1,0 +1,159 @@
+"""Every command of the README works as it stands there, and its tables are true."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sage_edge import __version__
+from sage_edge.core.configuration import read_configuration
+from sage_edge.server import worker
+from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
+from tests.kit.readme import README, code_blocks, commands, settings_table
+
+RUNS_THIS = "scripts/test"
+SERVES_DEMO = "scripts/serve"
+BINARIES = Path(sys.executable).parent
+
+
+def environment() -> dict[str, str]:
+    """An environment in which this one's commands are found, as in an activated one."""
+    return clean_environment({"PATH": f"{BINARIES}{os.pathsep}{os.environ['PATH']}", "VENV": sys.prefix})
+
+
+@contextmanager
+def started(command: str, cwd: Path = PROJECT) -> Iterator[Output]:
+    """A command that serves, once it is ready; ended by SIGTERM, after which it must exit with 0."""
+    process = subprocess.Popen(
+        shlex.split(command), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        output = Output(process.stdout)
+        try:
+            output.wait_for(r"\[info\] ready|^  landing|^  tls|^  gateway", seconds=300)
+            yield output
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT_SECONDS) == 0
+        finally:
+            process.kill()
+            process.wait(WAIT_SECONDS)
+            output.wait_for_end()
+
+
+def run(*command: str) -> str:
+    """Run a command in the project's folder; what it prints."""
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment(), capture_output=True, text=True, check=True, timeout=WAIT_SECONDS
+    ).stdout
+
+
+def test_settings_table_is_that_of_the_settings() -> None:
+    assert settings_table() in README.read_text()
+
+
+def test_limits_are_those_of_the_worker() -> None:
+    text = README.read_text()
+    assert f"| TLS handshake | {worker.HANDSHAKE_SECONDS:.0f} s |" in text
+    assert f"| idle connection | {worker.IDLE_SECONDS:.0f} s |" in text
+    assert f"| streams at once on an HTTP/2 connection | {worker.MAX_STREAMS} |" in text
+    assert f"sage-edge {__version__}\n" in text
+
+
+def test_sample_configuration_is_valid(tmp_path: Path) -> None:
+    (sample,) = code_blocks("toml")
+    path = tmp_path / "edge.toml"
+    path.write_text(sample)
+
+    configuration = read_configuration({}, path)
+
+    assert configuration.faults == ()
+    assert configuration.settings.model_dump(include=set(tomllib.loads(sample)), mode="json") == tomllib.loads(sample)
+
+
+def test_error_messages_are_as_shown(tmp_path: Path) -> None:
+    (shown,) = code_blocks("console")
+    command, _, expected = shown.partition("\n")
+
+    result = run_edge(*shlex.split(command)[2:], "--no-llm", cwd=tmp_path)
+
+    assert command.startswith("$ sage-edge ")
+    assert result.stderr == expected
+    assert result.returncode == 2
+
+
+def test_every_shell_command_is_run_by_a_test() -> None:
+    served = {command.split()[0] for command in commands()}
+
+    assert served == {RUNS_THIS, SERVES_DEMO, "curl", "pip", "sage-edge"}
+
+
+@pytest.mark.demo
+def test_the_demo_serves_and_answers_as_shown() -> None:
+    pytest.importorskip("sagellm_gateway", reason="the SAGE gateway is published for Python 3.11 only")
+    curls = [command for command in commands() if command.startswith("curl ")]
+    (example,) = code_blocks("python")
+    with started(SERVES_DEMO) as output:
+        output.wait_for(r"\[info\] ready")
+        for curl in curls:
+            answers.append(
+                subprocess.run(
+                    [*shlex.split(curl), "--silent", "--fail"],
+                    cwd=PROJECT,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=WAIT_SECONDS,
+                ).stdout
+            )
+        said = subprocess.run(
+            [sys.executable, "-c", example],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=WAIT_SECONDS,
+        ).stdout
+
+    health, readiness, models, chat = answers
+    assert health.strip() == '{"status":"ok","service":"SAGE Edge","llm_mounted":true,"llm_prefix":"/"}'
+    assert '"status":"ready"' in readiness
+    assert '"SmolLM2-135M-Instruct"' in models
+    assert chat.rstrip().endswith("data: [DONE]")
+    assert said.strip()
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("sage-edge ")])
+def test_command_lines_serve(command: str, tmp_path: Path) -> None:
+    if "my_module" not in command and "--no-llm" not in command:
+        pytest.importorskip("sagellm_gateway", reason="the SAGE gateway is published for Python 3.11 only")
+    (tmp_path / "my_module.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    with started(command, cwd=tmp_path) as output:
+        output.wait_for(r"listening +http://0\.0\.0\.0:8899 ")
+        if "warning" not in command:
+            output.wait_for(r"\[info\] ready")
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("pip ")])
+def test_pip_installs_from_the_checkout(command: str, tmp_path: Path) -> None:
+    target = {"PIP_TARGET": str(tmp_path), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # beside this environment
+    subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=PROJECT,
+        env={**environment(), **target},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+
+    assert (tmp_path / "sage_edge" / "app" / "templates" / "landing.html").is_file()
+    assert (tmp_path / "sage_edge" / "py.typed").is_file()

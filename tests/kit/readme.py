@@ -1,0 +1,36 @@
+"""The parts of README.md that are made from the code, and those that a test runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sage_edge.core.settings import GROUPS, default_of, describe, environment_variable_of, option_of
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def settings_table() -> str:
+    """The settings reference, from the settings."""
+    lines = ["| option | environment | default | meaning | in the file |", "| --- | --- | --- | --- | --- |"]
+    for group in GROUPS:
+        for name, field in group.model_fields.items():
+            option = option_of(name)
+            if field.annotation is bool and name != "no_llm":
+                option += f", --no-{option[2:]}"
+            default = default_of(name)
+            shown = "none" if default in {None, ()} else str(default).lower() if isinstance(default, bool) else default
+            lines.append(f"| `{option}` | `{environment_variable_of(name)}` | {shown} | {describe(name)} | `{name}` |")
+    lines.append("| `--config` | `SAGE_EDGE_CONFIG` | none | TOML file with settings. | |")
+    return "\n".join(lines)
+
+
+def code_blocks(language: str) -> list[str]:
+    """The contents of the README's code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    """The command lines of the README's shell blocks, without comments; continued lines are joined."""
+    lines = "".join(code_blocks("sh")).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := re.sub(r"\s+# .*$", "", line).strip())]
