@@ -170,13 +170,19 @@ def _metavar(name: str, annotation: Any) -> str | None:
     return name.rpartition("_")[2].upper()
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
         print(f"sage-edge {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Hold the options that come before a command."""
 
 
 @app.command(name="serve")
