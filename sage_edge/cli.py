@@ -74,7 +74,7 @@ app = typer.Typer(
     help="TLS and HTTP/2 edge server that mounts an LLM gateway in-process. "
     "Without a command, the options are those of serve.",
 )
-certs = typer.Typer(help="Development certificates.", no_args_is_help=True)
+certs = typer.Typer(help="Development certificates.")
 app.add_typer(certs, name="certs")
 
 
