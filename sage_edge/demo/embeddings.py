@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from xllamacpp import llama_pooling_type
 
 from sage_edge.demo.generation import GenerationError
-from sage_edge.demo.model import LlamaServer
+from sage_edge.demo.model import CONTEXT_TOKENS, load_server, prepare_parameters
 
 TEXTS_PER_BATCH = 8
 """How many texts are worked on at once. A cancelled request runs on to the end of its batch."""
@@ -20,7 +23,7 @@ class EmbeddingEngine:
     """Loads the model a second time, in embedding mode, when it is first asked."""
 
     def __init__(self) -> None:
-        self._server: LlamaServer | None = None
+        self._server: Any = None  # the worker's own
         # One thread: the first use loads, and later ones wait for it.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="llama-embedding")
 
@@ -54,14 +57,20 @@ class EmbeddingEngine:
 
     def _encode(self, texts: list[str]) -> list[list[float]]:
         if self._server is None:
-            # Not several slots: llama.cpp's embeddings of texts in one batch then differ from those alone.
-            self._server = LlamaServer(slots=1, is_embedding=True)
-        answer = self._server.calls.handle_embeddings({"input": texts})
+            self._server = _load()
+        answer = self._server.handle_embeddings({"input": texts})
         if "error" in answer:
             raise GenerationError(answer["error"]["message"])
         return [entry["embedding"] for entry in sorted(answer["data"], key=lambda entry: int(entry["index"]))]
 
     def _free(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._server = None
+
+
+def _load() -> Any:
+    # Not several slots: llama.cpp's embeddings of texts in one batch then differ from those alone.
+    parameters = prepare_parameters(slots=1)
+    parameters.embedding = True
+    parameters.pooling_type = llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    parameters.n_batch = parameters.n_ubatch = CONTEXT_TOKENS  # a text is embedded in one piece
+    return load_server(parameters)

@@ -1,184 +1,180 @@
-"""The engine that SAGE's control plane calls: its protocol on one side, `demo.generation` on the other."""
+"""The language model as an engine of SAGE's control plane: its protocol in, its protocol out.
+
+How a run of the model is streamed and stopped is `generation`'s; HTTP is the gateway's.
+"""
 
 from __future__ import annotations
 
 import resource
+import sys
 import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sagellm_protocol import (
-    Metrics,
-    Request,
-    Response,
-    StreamEvent,
-    StreamEventDelta,
-    StreamEventEnd,
-    StreamEventStart,
-)
+from sagellm_protocol import Metrics, Request, Response, StreamEventDelta, StreamEventEnd, StreamEventStart
 
-from sage_edge.demo.generation import Counters, Piece, generate
-from sage_edge.demo.model import MODEL_ID, SLOTS, LlamaServer
+from sage_edge.demo.generation import Generation, Summary
+from sage_edge.demo.model import MODEL_ID, SLOTS, ModelError, load_server, prepare_parameters
+from sage_edge.demo.payload import build_payload
 
-SYSTEM_MESSAGE = {"role": "system", "content": "You are a helpful assistant. Keep answers short and correct."}
-"""Put before a conversation that has none: with the one in its chat template the model babbles."""
+UNKNOWN_TOKEN = -1
+"""Stands for every token in the protocol's lists of tokens, whose lengths are right.
 
-MIN_P = 0.3
-"""Only tokens at least so likely, relative to the likeliest, are drawn.
-
-The gateway asks for temperature 1.0 when its client does not say. At llama.cpp's 0.05 this model then
-names the capital of France 7 times out of 10, and at 0.3 each time.
+llama.cpp's OpenAI-compatible handlers, the only ones xllamacpp has, accept `return_tokens` and
+return none.
 """
+
+BATCH_TOKENS = 128
+"""Of a prompt. A long one can be stopped after each batch: with one thread, within 0.7 seconds."""
 
 
 @dataclass(frozen=True)
 class EngineStatistics:
-    """What the engine has done and does: `running` generations now, and `tokens_generated` since it was loaded."""
+    """What the engine does at one moment.
+
+    Attributes:
+        model: the model's name.
+        slots: how many requests it works on at once.
+        running: how many it works on now.
+        waiting: how many wait for a slot.
+        tokens_generated: in all since the engine was created; never decreases.
+    """
 
     model: str
+    slots: int
     running: int
+    waiting: int
     tokens_generated: int
 
 
 class Engine:
-    """A language model as SAGE's control plane takes one in process. Load it before use, close it after."""
+    """Runs the model in worker threads, one for each slot. `load` it before use, and `close` it.
+
+    The model works on a request no longer than someone waits for it. When a stream is closed, or
+    the task that awaits an answer is cancelled, it stops at its next token; a request that still
+    waits for a slot never gets one.
+    """
 
     engine_id = "smollm2"
+    """What the control plane calls it."""
 
     def __init__(self) -> None:
-        self._server: LlamaServer | None = None
-        self._executor = ThreadPoolExecutor(SLOTS, thread_name_prefix="llama")
-        self._stop = threading.Event()
-        self._counters = Counters()
+        self._server: Any = None
+        self._workers: ThreadPoolExecutor | None = None
+        self._generations: set[Generation] = set()  # until the model has left them
+        self._tokens_generated = 0
+        self._tokens_lock = threading.Lock()
 
     @property
     def statistics(self) -> EngineStatistics:
-        """The counters now."""
-        return EngineStatistics(MODEL_ID, self._counters.running, self._counters.tokens_generated)
+        """A snapshot. May be read in any thread."""
+        started = [generation.has_started for generation in self._generations.copy()]
+        return EngineStatistics(MODEL_ID, SLOTS, started.count(True), started.count(False), self._tokens_generated)
 
     def load(self) -> None:
-        """Load the model; takes about half a second."""
-        self._server = LlamaServer(slots=SLOTS)
+        """Load the model. Blocks for about half a second.
+
+        Raises:
+            ModelError: it could not be loaded.
+        """
+        parameters = prepare_parameters(slots=SLOTS)
+        parameters.n_batch = BATCH_TOKENS
+        parameters.force_pure_content_parser = True  # what the model writes is text, whatever it looks like
+        self._server = load_server(parameters)
+        self._workers = ThreadPoolExecutor(SLOTS, "llama")
 
     def close(self) -> None:
-        """Stop what is generated and free the model."""
-        self._stop.set()
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Stop what runs and what waits, which ends with GenerationError, and free the model. Blocks meanwhile."""
+        workers, self._workers = self._workers, None
+        for generation in self._generations.copy():
+            generation.stop()
+        if workers is not None:
+            workers.shutdown(cancel_futures=True)
+        self._server = None
 
     async def health_check(self) -> bool:
         """Whether the model is loaded."""
-        return self._server is not None
+        return self._workers is not None
 
     async def execute(self, request: Request) -> Response:
-        """Generate a whole answer. Cancelling the task stops the model.
+        """Answer a request whole.
 
         Raises:
-            GenerationError: the request cannot be answered.
+            ModelError: the model refused it (too long, for one), or failed.
         """
-        answer = _Answer()
-        async with aclosing(self._generate(request)) as pieces:
-            async for piece in pieces:
-                answer.add(piece)
+        with self._generate(request) as generation:
+            text = "".join([piece.text async for piece in generation])
+        summary = generation.summary
         return Response(
             request_id=request.request_id,
             trace_id=request.trace_id,
-            output_text=answer.text,
-            output_tokens=answer.tokens,
-            prompt_tokens=answer.prompt_tokens,
-            finish_reason=answer.finish_reason,
-            metrics=answer.measure(),
+            output_text=text,
+            output_tokens=[UNKNOWN_TOKEN] * summary.completion_tokens,
+            prompt_tokens=summary.prompt_tokens,
+            finish_reason=summary.finish_reason,
+            metrics=_measure(summary),
         )
 
-    async def stream(self, request: Request) -> AsyncIterator[StreamEvent]:
-        """Generate an answer event by event. Closing the iterator stops the model.
+    async def stream(self, request: Request) -> AsyncIterator[StreamEventStart | StreamEventDelta | StreamEventEnd]:
+        """Answer a request piece by piece: one start, deltas, and one end that has all their text.
 
         Raises:
-            GenerationError: the request cannot be answered.
+            ModelError: as `execute`.
         """
-        names = {"request_id": request.request_id, "trace_id": request.trace_id, "engine_id": self.engine_id}
-        answer = _Answer()
-        yield StreamEventStart(**names)
-        async with aclosing(self._generate(request)) as pieces:
-            async for piece in pieces:
-                answer.add(piece)
-                if piece.text:
-                    yield StreamEventDelta(**names, content=piece.text, content_tokens=piece.tokens)
+        ids = {"request_id": request.request_id, "trace_id": request.trace_id, "engine_id": self.engine_id}
+        with self._generate(request) as generation:
+            yield StreamEventStart(**ids)
+            texts = []
+            async for piece in generation:
+                texts.append(piece.text)
+                yield StreamEventDelta(**ids, content=piece.text, content_tokens=[UNKNOWN_TOKEN] * piece.tokens)
+        summary = generation.summary
         yield StreamEventEnd(
-            **names,
-            prompt_tokens=answer.prompt_tokens,
-            content=answer.text,
-            output_tokens=answer.tokens,
-            finish_reason=answer.finish_reason,
-            metrics=answer.measure(),
+            **ids,
+            content="".join(texts),
+            output_tokens=[UNKNOWN_TOKEN] * summary.completion_tokens,
+            prompt_tokens=summary.prompt_tokens,
+            finish_reason=summary.finish_reason,
+            metrics=_measure(summary),
         )
 
-    async def _generate(self, request: Request) -> AsyncGenerator[Piece, None]:
-        if self._server is None:
-            raise RuntimeError("the model is not loaded")
-        call, payload = _translate(request, self._server.calls)
-        async with aclosing(generate(call, payload, self._executor, self._counters, self._stop)) as pieces:
-            async for piece in pieces:
-                yield piece
+    @contextmanager
+    def _generate(self, request: Request) -> Iterator[Generation]:
+        """Queue a run of the model, and stop it on the way out, whatever the way."""
+        if self._workers is None:
+            raise ModelError("the model is not loaded")
+        payload = build_payload(request)
+        handler = self._server.handle_chat_completions if "messages" in payload else self._server.handle_completions
+        generation = Generation(payload, self._count_tokens)
+        self._generations.add(generation)
+        run = self._workers.submit(generation.run, handler)
+        run.add_done_callback(lambda _: self._generations.discard(generation))
+        try:
+            yield generation
+        finally:
+            generation.stop()
+            run.cancel()
+
+    def _count_tokens(self, tokens: int) -> None:
+        with self._tokens_lock:  # the workers all count here
+            self._tokens_generated += tokens
 
 
-class _Answer:
-    """What has been generated so far, and when."""
-
-    def __init__(self) -> None:
-        self._began_at = time.perf_counter()
-        self._first_at: float | None = None
-        self._texts: list[str] = []
-        self.tokens: list[int] = []
-        self.finish_reason = "stop"
-        self.prompt_tokens: int | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    def add(self, piece: Piece) -> None:
-        if self._first_at is None and piece.tokens:
-            self._first_at = time.perf_counter()
-        self._texts.append(piece.text)
-        self.tokens += piece.tokens
-        self.finish_reason = piece.finish_reason or self.finish_reason
-        self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
-
-    def measure(self) -> Metrics:
-        ended_at = time.perf_counter()
-        first_at = self._first_at or ended_at
-        later_tokens = max(len(self.tokens) - 1, 1)
-        return Metrics(
-            ttft_ms=(first_at - self._began_at) * 1000,
-            tpot_ms=(ended_at - first_at) * 1000 / later_tokens,
-            throughput_tps=len(self.tokens) / (ended_at - self._began_at),
-            peak_mem_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            error_rate=0.0,
-        )
-
-
-def _translate(request: Request, calls: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The call of llama.cpp's and its request. Fields that are None are left out: it refuses nulls."""
-    payload: dict[str, Any] = {
-        "max_tokens": request.max_tokens,
-        "min_p": MIN_P,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "top_logprobs": 1,  # the only way in which a streamed answer names its tokens
-    }
-    for name in ("temperature", "top_p"):
-        if (value := getattr(request, name)) is not None:
-            payload[name] = value
-    if not request.messages:
-        return calls.handle_completions, {**payload, "prompt": request.prompt, "logprobs": 1}
-    messages = [message.model_dump(exclude_none=True) for message in request.messages]
-    if all(message["role"] != "system" for message in messages):
-        messages.insert(0, SYSTEM_MESSAGE)
-    return calls.handle_chat_completions, {**payload, "messages": messages, "logprobs": True}
+def _measure(summary: Summary) -> Metrics:
+    between_tokens = summary.decode_milliseconds / max(1, summary.completion_tokens - 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of this process, in KiB; on macOS in bytes
+    return Metrics(
+        ttft_ms=summary.first_token_seconds * 1000,
+        tbt_ms=between_tokens,
+        tpot_ms=between_tokens,
+        throughput_tps=summary.completion_tokens / summary.total_seconds,
+        peak_mem_mb=peak // (1024 * 1024 if sys.platform == "darwin" else 1024),
+        error_rate=0.0,
+        kv_used_tokens=summary.prompt_tokens + summary.completion_tokens,
+        prefix_hit_rate=summary.cached_tokens / max(1, summary.prompt_tokens),
+        prefill_ms=summary.prefill_milliseconds,
+        decode_ms=summary.decode_milliseconds,
+    )

@@ -1,130 +1,176 @@
-"""One generation: llama.cpp in a thread, its pieces in an asyncio loop, and a way to stop it.
+"""One run of the model, carried from the worker thread it blocks to the event loop that asked.
 
-Knows llama.cpp's requests and answers, and nothing of SAGE's protocol.
+Knows how llama.cpp streams and how it is stopped. What is asked of the model, and in which
+protocol the answer is given, is the engine's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
-Call = Callable[[dict[str, Any], Callable[[dict[str, Any]], bool]], object]
-"""A streaming call: takes a request and a callback for each chunk, which stops it by returning True."""
+from sage_edge.demo.model import ModelError
+
+Handler = Callable[[Mapping[str, Any], Callable[[dict[str, Any]], bool]], object]
+"""`xllamacpp.Server.handle_completions` or `handle_chat_completions`."""
 
 
-class GenerationError(RuntimeError):
-    """llama.cpp refused a request, or failed in it."""
+class GenerationError(ModelError):
+    """A request was refused, failed in the model, or was stopped before its answer was complete."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an answer.
+    """Text that was just generated.
 
     Attributes:
-        text: what was generated.
-        tokens: the identifiers of the tokens it came from.
-        finish_reason: "stop" or "length", in the last piece with text or after it.
-        prompt_tokens: the length of the prompt, where the chunk tells it.
+        text: never empty, never half a character.
+        tokens: how many tokens it is made of.
     """
 
-    text: str = ""
-    tokens: list[int] = field(default_factory=list)
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
+    text: str
+    tokens: int
 
 
-class Counters:
-    """What is generated now, and what has been. Kept by the threads that generate."""
+@dataclass(frozen=True)
+class Summary:
+    """What a complete generation came to.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.running = 0
-        self.tokens_generated = 0
+    Attributes:
+        finish_reason: "length" if it ran into a limit, of the request's or the context's.
+        prompt_tokens: with the chat template's own.
+        cached_tokens: how many of these were known from an earlier prompt.
+        completion_tokens: with the one that ends an answer, which has no text.
+        prefill_milliseconds: for reading the prompt.
+        decode_milliseconds: from the first token to the last.
+        first_token_seconds: from asking to the first token, with the wait for a slot.
+        total_seconds: from asking to the end.
+    """
 
-    def note_tokens(self, tokens: int) -> None:
-        """So many more have been generated."""
-        with self._lock:
-            self.tokens_generated += tokens
-
-    @contextmanager
-    def note_running(self) -> Iterator[None]:
-        """A generation runs for as long as this is open."""
-        with self._lock:
-            self.running += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.running -= 1
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prefill_milliseconds: float
+    decode_milliseconds: float
+    first_token_seconds: float
+    total_seconds: float
 
 
-async def generate(
-    call: Call, payload: dict[str, Any], executor: Executor, counters: Counters, stop: threading.Event
-) -> AsyncGenerator[Piece, None]:
-    """Generate an answer piece by piece.
+class Generation:
+    """Iterate over it, in the event loop that created it, for the pieces; then read `summary`.
 
-    When the iterator is closed, or the task that iterates is cancelled, the generation stops at its
-    next token, or never starts.
+    Iterating raises GenerationError if the model refuses or fails, and after `stop`. Pieces wait in
+    memory until they are asked for; the context's size bounds them.
 
     Args:
-        call: `handle_chat_completions` or `handle_completions`.
-        payload: an OpenAI request, as llama.cpp takes it.
-        executor: where the call blocks a thread.
-        counters: kept while the call runs.
-        stop: stops the generation too.
-
-    Raises:
-        GenerationError: the request was refused (too long, malformed), or stopped by `stop`.
+        payload: what is asked of the model, without what this class adds for streaming.
+        count_tokens: called in the worker thread with how many tokens were just generated.
     """
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()
-    is_abandoned = threading.Event()
 
-    def put(item: Piece | BaseException | None) -> None:
+    summary: Summary
+    """Set when the iteration has ended."""
+
+    def __init__(self, payload: Mapping[str, Any], count_tokens: Callable[[int], None]) -> None:
+        self._payload = dict(payload) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "timings_per_token": True,  # counts tokens; a chunk can hold several
+            "return_progress": True,  # so that a long prompt can be stopped between two batches
+        }
+        self._count_tokens = count_tokens
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Piece | Summary | GenerationError] = asyncio.Queue()
+        self._is_stopped = threading.Event()
+        self._asked_at = time.perf_counter()
+        self._first_token_at: float | None = None
+        self._tokens = 0
+        self._tokens_delivered = 0
+        self._finish_reason: Literal["stop", "length"] = "stop"
+        self._outcome: Summary | GenerationError | None = None
+        self.has_started = False
+        """Whether its wait for a worker thread is over."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Piece:
+        event = await self._events.get()
+        if isinstance(event, Piece):
+            return event
+        if isinstance(event, GenerationError):
+            raise event
+        self.summary = event
+        raise StopAsyncIteration
+
+    def stop(self) -> None:
+        """Stop the model at its next token, or within the prompt at its next batch.
+
+        Does not wait for it. Harmless once the generation has ended. For any thread.
+        """
+        self._is_stopped.set()
+        self._deliver(GenerationError("the generation was stopped"))
+
+    def run(self, handler: Handler) -> None:
+        """Run the model to the end of this generation. Blocks; for a worker thread. Raises nothing."""
+        self.has_started = True
+        if self._is_stopped.is_set():
+            return
         try:
-            loop.call_soon_threadsafe(arrived.put_nowait, item)
-        except RuntimeError:  # the loop is closed
-            is_abandoned.set()
+            handler(self._payload, self._receive)
+        except Exception as error:  # what llama.cpp refuses comes as ValueError or as RuntimeError
+            self._outcome = GenerationError(str(error))
+        self._deliver(self._outcome or GenerationError("llama.cpp ended without a result"))
 
-    def take(chunk: dict[str, Any]) -> bool:
-        if "error" in chunk:
-            put(GenerationError(chunk["error"]["message"]))
-            return True
-        piece = _read(chunk)
-        counters.note_tokens(len(piece.tokens))
-        put(piece)
-        return is_abandoned.is_set() or stop.is_set()
+    def _receive(self, chunk: dict[str, Any]) -> bool:
+        """Take one chunk from llama.cpp. Returns whether to stop.
 
-    def run() -> None:
+        llama.cpp stops without a word if this raises, so a surprise must become the outcome.
+        """
         try:
-            with counters.note_running():
-                call(payload, take)
-            put(GenerationError("the model is being shut down") if stop.is_set() else None)
+            self._read(chunk)
         except Exception as error:
-            put(GenerationError(str(error)))
+            self._outcome = GenerationError(f"llama.cpp sent what was not understood: {error!r}")
+        return self._is_stopped.is_set() or isinstance(self._outcome, GenerationError)
 
-    future = executor.submit(run)
-    try:
-        while (item := await arrived.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        is_abandoned.set()
-        future.cancel()
+    def _read(self, chunk: dict[str, Any]) -> None:
+        if "error" in chunk:
+            self._outcome = GenerationError(chunk["error"]["message"])
+            return
+        tokens = chunk["timings"]["predicted_n"] - self._tokens if "timings" in chunk else 0
+        if tokens:
+            self._tokens += tokens
+            self._count_tokens(tokens)
+            if self._first_token_at is None:
+                self._first_token_at = time.perf_counter()
+        for choice in chunk["choices"]:
+            self._finish_reason = choice["finish_reason"] or self._finish_reason
+            text = choice["delta"].get("content") if "delta" in choice else choice["text"]
+            if text:
+                self._deliver(Piece(text, self._tokens - self._tokens_delivered))
+                self._tokens_delivered = self._tokens
+        if "usage" in chunk:
+            self._outcome = self._summarise(chunk["usage"], chunk["timings"])
 
+    def _summarise(self, usage: dict[str, Any], timings: dict[str, Any]) -> Summary:
+        now = time.perf_counter()
+        return Summary(
+            finish_reason=self._finish_reason,
+            prompt_tokens=usage["prompt_tokens"],
+            cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            prefill_milliseconds=timings["prompt_ms"],
+            decode_milliseconds=timings["predicted_ms"],
+            first_token_seconds=(self._first_token_at or now) - self._asked_at,
+            total_seconds=now - self._asked_at,
+        )
 
-def _read(chunk: dict[str, Any]) -> Piece:
-    """A chunk of a streamed OpenAI answer, of chat or of plain completion."""
-    prompt_tokens = (chunk.get("usage") or {}).get("prompt_tokens")
-    if not chunk["choices"]:
-        return Piece(prompt_tokens=prompt_tokens)
-    choice = chunk["choices"][0]
-    text = choice["delta"].get("content") if "delta" in choice else choice["text"]
-    tokens = [entry["id"] for entry in (choice.get("logprobs") or {}).get("content", [])]
-    return Piece(text or "", tokens, choice["finish_reason"], prompt_tokens)
+    def _deliver(self, event: Piece | Summary | GenerationError) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the loop is closed: nobody is left to read
+            self._is_stopped.set()
