@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf
+from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain
 from sage_edge.app.gateway_thread import GatewayThread
 
 
@@ -55,16 +55,17 @@ class _Call:
         self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
 
     async def _run(self) -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             await call_application(self._application, self._scope, self._half.receive, self._half.send)
         except asyncio.CancelledError as raised:
             error = None if self._is_cancelled else RuntimeError("the gateway cancelled its own request")
             if error is not None:
                 error.__cause__ = raised
-        except (Exception, SystemExit, KeyboardInterrupt) as raised:
-            # Let out of a task, the last two would end the gateway's loop, and with it every request.
-            error = raised
+        except BaseException as raised:
+            # Let out of a task, SystemExit and KeyboardInterrupt would end the gateway's loop, and with it every
+            # request; a group of them would end this task unseen, and its client would wait for ever.
+            error = contain(raised)
         self._half.end(error)
 
     def _cancel(self) -> None:

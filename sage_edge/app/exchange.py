@@ -40,6 +40,18 @@ ABANDON_SECONDS = 5.0
 """How long a cancelled application is waited for before its request is given up."""
 
 
+def contain(error: BaseException) -> Exception:
+    """What an application's call ended with, as an error of its request alone.
+
+    A SystemExit, bare or in a task group's exception group, ends its request and nothing else.
+    """
+    if isinstance(error, Exception):
+        return error
+    contained = RuntimeError(f"the gateway raised {error!r}")
+    contained.__cause__ = error
+    return contained
+
+
 class Event(Protocol):
     """What `trio.Event` and `asyncio.Event` have in common."""
 
@@ -101,7 +113,7 @@ class ApplicationHalf:
             if self.is_abandoned:
                 raise ClientDisconnectedError
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: Exception | None) -> None:
         """The application has returned, or raised `error`."""
         self._post(self.server.end, error, self._has_asked)
 
@@ -154,7 +166,7 @@ class ServerHalf:
         self._is_client_gone = False
         self._has_ended = False
         self._has_asked = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._wake_sender = trio.Event()
         self._wake_receiver = trio.Event()
         application.server = self
@@ -170,7 +182,7 @@ class ServerHalf:
         self._under_way.restore(credit_bytes)
         self._wake_receiver.set()
 
-    def end(self, error: BaseException | None, has_asked: bool) -> None:
+    def end(self, error: Exception | None, has_asked: bool) -> None:
         """The application has returned, or raised `error`; whether it ever called `receive`."""
         self._has_ended = True
         self._has_asked = has_asked

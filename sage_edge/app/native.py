@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf
+from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain
 
 
 class NativeApplication:
@@ -37,13 +37,18 @@ class NativeApplication:
         server.raise_error(scope["type"])
 
     async def _run(self, scope: Scope, half: ApplicationHalf, cancel_scope: trio.CancelScope) -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             with cancel_scope:
                 await call_application(self._application, scope, half.receive, half.send)
         except (Exception, SystemExit) as raised:
             # SystemExit in a request ends that request, not the server.
-            error = raised
+            error = contain(raised)
+        except BaseExceptionGroup as raised:
+            _, others = raised.split((Exception, SystemExit))
+            if others is not None:
+                raise
+            error = contain(raised)
         finally:
             half.end(error)
 

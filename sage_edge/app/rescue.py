@@ -43,7 +43,7 @@ class RescueLayer:
 
         try:
             await self._application(scope, watched_receive, watched_send)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             log.error("request failed", path=scope["path"], exc_info=error)
         else:
             if progress.has_started or has_client_left:

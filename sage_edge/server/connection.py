@@ -15,9 +15,8 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -26,10 +25,15 @@ from hypercorn.utils import parse_socket_addr
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.server.http1 import EdgeH11Protocol
 from sage_edge.server.http2 import EdgeH2Protocol
+from sage_edge.server.inbox import EdgeTaskGroup
 
 log = structlog.get_logger(__name__)
 
 Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
+
+RECEIVE_BYTES = 65536
+LINGER_SECONDS = 2.0
+"""How long what a client still sends is discarded, before a connection is closed on it."""
 
 _identifiers = itertools.count(1)
 
@@ -60,6 +64,9 @@ class EdgeConnection(TCPServer):
         # Hypercorn types scopes and messages by TypedDicts; here they are dictionaries.
         wrapped: Any = ASGIWrapper(application)  # type: ignore[arg-type]
         super().__init__(wrapped, config, context, {}, stream)
+        self.protocol: _Protocol  # type: ignore[assignment]
+        self._lingering = trio.CancelScope()
+        self._is_lingering = False
 
     async def run(self) -> None:
         """Make the handshake if there is one, then serve until the connection ends."""
@@ -70,10 +77,11 @@ class EdgeConnection(TCPServer):
             socket = transport.socket
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
-            async with TaskGroup() as task_group:
+            task_group = EdgeTaskGroup(lambda: self.protocol.is_http1)
+            async with task_group:
                 self._task_group = task_group
-                new = partial(_Protocol, self, task_group, is_tls, client, server)
-                self.protocol = new("h2" if alpn_protocol == "h2" else "http/1.1")  # type: ignore[assignment]
+                name = "h2" if alpn_protocol == "h2" else "http/1.1"
+                self.protocol = _Protocol(self, task_group, is_tls, client, server, name)
                 await self.protocol.initiate()
                 await self.idle_task.restart(task_group, self._idle_timeout)
                 await self._read_data()
@@ -81,6 +89,35 @@ class EdgeConnection(TCPServer):
             log.debug("connection lost", error=repr(error))
         finally:
             await self._close()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Take what the protocol wants done with the connection."""
+        if isinstance(event, Closed) and self.protocol.has_unread_body:
+            # Closed now, with bytes unread, the system would reset the connection, and the client might never
+            # see its answer (RFC 9112 section 9.6). The read loop discards what comes, and closes.
+            self._lingering.deadline = trio.current_time() + LINGER_SECONDS
+            self._is_lingering = True
+            return
+        await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        with self._lingering:
+            while not self._is_lingering:
+                data = await self._receive()
+                if not self._is_lingering:
+                    await self.protocol.handle(RawData(data))
+                if not data:
+                    break
+            while self._is_lingering and await self._receive():
+                pass
+        await self.protocol.handle(Closed())
+
+    async def _receive(self) -> bytes:
+        """The next bytes; none at the end, however the connection ended."""
+        try:
+            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def _handshake(self) -> str | None:
         with trio.fail_after(self.config.ssl_handshake_timeout):
@@ -98,7 +135,7 @@ class _Protocol:
     def __init__(
         self,
         connection: EdgeConnection,
-        task_group: TaskGroup,
+        task_group: EdgeTaskGroup,
         is_tls: bool,
         client: tuple[str, int] | None,
         server: tuple[str, int] | None,
@@ -116,7 +153,16 @@ class _Protocol:
             connection.protocol_send,
         )
         self._new_h2 = partial(EdgeH2Protocol, *arguments)
+        self._protocol: EdgeH2Protocol | EdgeH11Protocol
         self._protocol = self._new_h2() if name == "h2" else EdgeH11Protocol(*arguments)
+
+    @property
+    def is_http1(self) -> bool:
+        return isinstance(self._protocol, EdgeH11Protocol)
+
+    @property
+    def has_unread_body(self) -> bool:
+        return isinstance(self._protocol, EdgeH11Protocol) and self._protocol.has_unread_body
 
     async def initiate(self) -> None:
         await self._protocol.initiate()

@@ -5,20 +5,29 @@ Only what real clients run into is mended here; section numbers are those of RFC
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 import h2.errors
 import h2.events
 import h2.exceptions
 from hypercorn.events import Closed, Event
+from hypercorn.protocol.events import Body, StreamClosed, Trailers
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import StreamClosed, Trailers
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.ws_stream import WSStream
+
+from sage_edge.server.inbox import StreamInbox
+from sage_edge.server.websocket import adopt
 
 
 class EdgeH2Protocol(H2Protocol):
     """Hypercorn's HTTP/2 protocol."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._owed_bytes: dict[int, int] = {}  # received and not yet credited, by stream
 
     async def handle(self, event: Event) -> None:
         """Take bytes or the end of the connection."""
@@ -61,21 +70,40 @@ class EdgeH2Protocol(H2Protocol):
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
-            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
-                # Answered before its body had arrived: a 401, 404 or 413 (traps 1 and 16). Section 5.1:
-                # such DATA counts against the connection's window, so its credit is returned.
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            if isinstance(event, h2.events.DataReceived):
+                await self._take_data(event)
             else:
                 await super()._handle_events([event])
         await self._flush()
+
+    async def _take_data(self, event: h2.events.DataReceived) -> None:
+        """Pass a piece of a body on, and return its credit unless its application lags behind (section 5.2.2)."""
+        stream: Any = self.streams.get(event.stream_id)
+        self._owed_bytes[event.stream_id] = self._owed_bytes.get(event.stream_id, 0) + event.flow_controlled_length
+        if stream is not None:
+            await stream.handle(Body(stream_id=event.stream_id, data=event.data))
+            inbox: StreamInbox | None = getattr(stream, "inbox", None)
+            if inbox is not None and inbox.is_full:
+                inbox.on_room = partial(self._return_credit, event.stream_id)
+                return
+        # DATA of a stream that is gone, answered before its body had arrived (a 401, 404 or 413: traps 1
+        # and 16), counts against the connection's window all the same (section 5.1).
+        await self._return_credit(event.stream_id)
+
+    async def _return_credit(self, stream_id: int) -> None:
+        owed_bytes = self._owed_bytes.pop(stream_id, 0)
+        if owed_bytes and not self.closed:
+            self.connection.acknowledge_received_data(owed_bytes, stream_id)
+            await self._flush()
 
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
         if status := _find_refusal(dict(request.headers)):
             fields = [(b":status", str(status.value).encode()), (b"content-length", b"0")]
             self.connection.send_headers(request.stream_id, fields, end_stream=True)
             await self._flush()
-        else:
-            await super()._create_stream(request)
+            return
+        await super()._create_stream(request)
+        adopt(self.streams.get(request.stream_id))
 
 
 def _find_refusal(headers: dict[bytes, bytes]) -> HTTPStatus | None:

@@ -30,7 +30,14 @@ def configure_logs(level: str, line_format: Literal["text", "json"]) -> None:
         rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         rendering = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False, sort_keys=False)
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=0,
+                pad_level=False,
+                sort_keys=False,
+                # The default shows local variables: clients' keys among them, and it takes about a second.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
         ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

@@ -14,6 +14,7 @@ from tests.kit.edge import WAIT_SECONDS, Edge
 def raw_http1(edge: Edge) -> Iterator[socket.socket]:
     """A connection to an edge, over TLS with ALPN http/1.1 if it serves TLS."""
     with socket.create_connection(("127.0.0.1", edge.port), timeout=WAIT_SECONDS) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if edge.ca is None:
             yield sock
             return

@@ -1,0 +1,42 @@
+"""A WebSocket on one stream: Hypercorn's, with the client's close code and reason passed on.
+
+Hypercorn's own tells the application 1006, "closed abnormally", whatever the client said.
+"""
+
+from __future__ import annotations
+
+from hypercorn.protocol.events import Event, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from wsproto.connection import ConnectionState
+from wsproto.events import CloseConnection
+from wsproto.events import Event as WSProtoEvent
+
+
+class EdgeWSStream(WSStream):
+    """Hypercorn's WebSocket stream (ASGI specification, WebSocket, Disconnect)."""
+
+    _client_close: CloseConnection | None = None
+
+    async def handle(self, event: Event) -> None:
+        """Take what the connection has for this stream."""
+        close = self._client_close
+        is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
+        if isinstance(event, StreamClosed) and close is not None and is_open and self.app_put is not None:
+            self.closed = True
+            await self.app_put({"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason or ""})
+            return
+        await super().handle(event)
+
+    async def _send_wsproto_event(self, event: WSProtoEvent) -> None:
+        if isinstance(event, CloseConnection) and self.connection.state is ConnectionState.REMOTE_CLOSING:
+            self._client_close = event  # Hypercorn's answer, which repeats the client's code and reason
+        await super()._send_wsproto_event(event)
+
+
+def adopt(stream: object) -> None:
+    """Make a WebSocket stream that Hypercorn's protocols have just created one of the edge's.
+
+    They name the class they create; to take its place is less than to repeat what they do around it.
+    """
+    if type(stream) is WSStream:
+        stream.__class__ = EdgeWSStream

@@ -1,0 +1,221 @@
+"""An asyncio application in its gateway's thread, called from trio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+import sniffio
+import trio
+
+from sage_edge.app import exchange
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.gateway_thread import GatewayThread
+from sage_edge.app.rescue import RescueLayer
+from tests.app.applications import answer, echo
+from tests.app.conftest import GRACE_SECONDS, Place, run_in
+from tests.kit.asgi_calls import ANSWER, HTTP_DISCONNECT, WAIT_SECONDS, Server, Signal, http_scope, request
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+async def call(bridged: Place, application: ASGIApplication, server: Server) -> None:
+    with trio.fail_after(WAIT_SECONDS):
+        await bridged.mount(application)(http_scope(), server.receive, server.send)
+
+
+async def test_the_application_runs_on_asyncio_in_the_gateways_thread(bridged: Place) -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend([threading.current_thread().name, sniffio.current_async_library()])
+        await asyncio.sleep(0)
+
+    await call(bridged, application, Server())
+    assert seen == ["gateway", "asyncio"]
+
+
+async def test_the_application_sees_the_callers_context_variables_and_keeps_its_own(bridged: Place) -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(variable.get())
+        variable.set("of the application")
+
+    for value in ("a", "b"):
+        variable.set(value)
+        await call(bridged, application, Server())
+        assert variable.get() == value
+    assert seen == ["a", "b"]
+
+
+async def test_100_calls_at_once_are_kept_apart(bridged: Place) -> None:
+    arrived = 0
+    all_are_there = bridged.new_gate()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 100:
+            all_are_there.open()
+        await all_are_there.wait()
+        await echo(scope, receive, send)
+
+    servers = [Server(*[request(b"%d" % number, more_body=last) for last in (True, False)]) for number in range(100)]
+    async with trio.open_nursery() as nursery:
+        for server in servers:
+            nursery.start_soon(call, bridged, application, server)
+    assert [server.body for server in servers] == [b"%d" % number * 2 for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit("no licence"),
+        KeyboardInterrupt(),
+        BaseExceptionGroup("of a task group", [SystemExit("no licence")]),
+        asyncio.InvalidStateError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_the_application_raises_ends_its_call_and_no_other(bridged: Place, error: BaseException) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        await call(bridged, application, Server())
+    assert caught.value is error
+    server = Server()
+    await call(bridged, answer, server)
+    assert server.sent == list(ANSWER)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(1), KeyboardInterrupt(), BaseExceptionGroup("of a task group", [SystemExit(1)])],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_the_application_raises_becomes_a_500_and_never_reaches_the_edge(
+    bridged: Place, error: BaseException
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    server = Server()
+    with trio.fail_after(WAIT_SECONDS):
+        await RescueLayer(bridged.mount(application))(http_scope(), server.receive, server.send)
+    assert server.status == 500
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+async def test_a_task_of_the_application_that_ends_the_loop_ends_no_call(bridged: Place, error: BaseException) -> None:
+    async def leave() -> None:
+        raise error
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.create_task(leave())
+        await asyncio.wait([task])
+        assert task.exception() is error
+        await answer(scope, receive, send)
+
+    server = Server()
+    await call(bridged, application, server)
+    assert server.sent == list(ANSWER)
+
+
+async def test_an_application_that_stops_its_loop_goes_on_in_it(bridged: Place) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        await answer(scope, receive, send)
+
+    for _ in range(3):
+        server = Server()
+        await call(bridged, application, server)
+        assert server.sent == list(ANSWER)
+
+
+async def test_an_application_that_cancels_itself_has_failed(bridged: Place) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    with pytest.raises(RuntimeError, match="the gateway cancelled its own request") as caught:
+        await call(bridged, application, Server())
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+async def test_an_application_that_ignores_its_cancellation_is_given_up(
+    bridged: Place, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
+) -> None:
+    monkeypatch.setattr(exchange, "ABANDON_SECONDS", 0.05)
+    cancellations = 0
+    may_end, has_ended = bridged.new_gate(), Signal()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal cancellations
+        waiting = asyncio.ensure_future(may_end.wait())
+        while not waiting.done():
+            try:
+                await asyncio.shield(waiting)
+            except asyncio.CancelledError:
+                cancellations += 1
+        has_ended.set()
+
+    await call(bridged, application, Server(HTTP_DISCONNECT))
+    assert [entry["event"] for entry in logs] == ["the gateway ignored its cancellation"]
+    assert logs[0]["after_seconds"] == pytest.approx(GRACE_SECONDS + 0.05)
+    may_end.open()
+    await has_ended.wait()
+    assert cancellations == 2, "after the grace period, and when it was given up"
+
+
+async def test_an_application_that_blocks_its_loop_while_its_client_leaves_is_given_up(
+    bridged: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ABANDON_SECONDS", 0.05)
+    unblock, has_ended = threading.Event(), Signal()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        unblock.wait(WAIT_SECONDS)
+        has_ended.set()
+
+    await call(bridged, application, Server(HTTP_DISCONNECT))
+    assert not has_ended.is_set
+    unblock.set()
+    await has_ended.wait()
+
+
+async def test_calls_in_flight_end_with_an_error_when_the_thread_is_stopped() -> None:
+    thread = GatewayThread()
+    await thread.start()
+    from tests.app.conftest import BridgedPlace
+
+    has_begun = Signal()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun.set()
+        await asyncio.sleep(WAIT_SECONDS)
+
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def _() -> None:
+            with pytest.raises(RuntimeError, match="the gateway cancelled its own request"):
+                await call(BridgedPlace(thread), application, Server())
+
+        await has_begun.wait()
+        assert await thread.stop(WAIT_SECONDS)
+
+
+async def test_no_task_is_left_in_the_gateway_after_its_calls(bridged: Place, thread: GatewayThread) -> None:
+    for _ in range(10):
+        await call(bridged, answer, Server())
+    await bridged.settle()
+    assert await run_in(thread, lambda: len(asyncio.all_tasks())) == 0

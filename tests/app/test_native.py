@@ -1,0 +1,95 @@
+"""An application on trio, in the edge's own loop."""
+
+from __future__ import annotations
+
+import contextvars
+
+import pytest
+import trio
+
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.native import NativeApplication
+from tests.kit.asgi_calls import ANSWER, HTTP_DISCONNECT, Server, http_scope, request
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+
+async def call(application: ASGIApplication, server: Server, grace_seconds: float = 1.0) -> None:
+    await NativeApplication(application, grace_seconds=grace_seconds)(http_scope(), server.receive, server.send)
+
+
+async def test_the_application_sees_the_callers_context_variables() -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(variable.get())
+
+    variable.set("of the caller")
+    await call(application, Server())
+    assert seen == ["of the caller"]
+
+
+async def test_the_grace_period_is_kept_to_the_second(autojump_clock: trio.testing.MockClock) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await trio.sleep_forever()
+
+    began_at = trio.current_time()
+    await call(application, Server(HTTP_DISCONNECT), grace_seconds=7.0)
+    assert trio.current_time() - began_at == pytest.approx(7.0)
+
+
+async def test_an_application_that_ends_within_the_grace_period_is_not_cancelled(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    steps: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await trio.sleep(6.9)
+        steps.append("done")
+
+    await call(application, Server(HTTP_DISCONNECT), grace_seconds=7.0)
+    assert steps == ["done"]
+
+
+async def test_background_work_may_go_on_for_hours(autojump_clock: trio.testing.MockClock) -> None:
+    steps: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in ANSWER:
+            await send(message)
+        await trio.sleep(7200)
+        steps.append("worked")
+
+    await call(application, Server(request(), HTTP_DISCONNECT))
+    assert steps == ["worked"]
+
+
+async def test_systemexit_ends_the_request_and_is_told_to_the_layers_above() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise SystemExit("no licence")
+
+    with pytest.raises(SystemExit, match="no licence"):
+        await call(application, Server())
+
+
+async def test_systemexit_in_a_nursery_of_the_application_ends_the_request_only() -> None:
+    async def leave() -> None:
+        raise SystemExit("no licence")
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            await trio.sleep_forever()
+
+    with pytest.raises((Exception, SystemExit)):
+        await call(application, Server())
+
+
+async def test_a_keyboard_interrupt_is_let_through() -> None:
+    # It is the terminal's, where no signal handler is installed, and not the application's.
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        await call(application, Server())

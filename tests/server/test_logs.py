@@ -1,0 +1,141 @@
+"""Log lines: one format for the edge, the gateway and libraries, all on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from sage_edge.server.logs import configure_logs
+
+FORMATS: list[Literal["text", "json"]] = ["text", "json"]
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Undo what `configure_logs` does to the process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def raise_and_log(log: Any) -> None:
+    secret = "hunter2-" * 3
+    try:
+        raise RuntimeError(f"no room for {len(secret)}")
+    except RuntimeError:
+        log.exception("failed")
+
+
+def log_in_every_way() -> None:
+    structlog.get_logger("sage_edge.test").warning("of the edge", connection=7)
+    logging.getLogger("a.library").warning("of a %s", "library")
+    raise_and_log(structlog.get_logger("sage_edge.test"))
+    raise_and_log(logging.getLogger("a.library"))
+
+
+def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    log_in_every_way()
+    output, lines = capsys.readouterr()
+    assert output == ""
+    records = [json.loads(line) for line in lines.splitlines()]
+    assert [(record["level"], record["logger"], record["event"]) for record in records] == [
+        ("warning", "sage_edge.test", "of the edge"),
+        ("warning", "a.library", "of a library"),
+        ("error", "sage_edge.test", "failed"),
+        ("error", "a.library", "failed"),
+    ]
+    assert records[0]["connection"] == 7
+    assert all(datetime.fromisoformat(record["timestamp"]).tzinfo is not None for record in records)
+    assert all("RuntimeError: no room for 24" in record["exception"] for record in records[2:])
+
+
+def test_text_is_one_line_with_time_level_and_logger(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text")
+    structlog.get_logger("sage_edge.test").warning("of the edge", connection=7)
+    logging.getLogger("a.library").warning("of a %s", "library")
+    output, lines = capsys.readouterr()
+    assert output == ""
+    edge, library = lines.splitlines()
+    assert edge.partition("Z ")[2] == "[warning] of the edge [sage_edge.test] connection=7"
+    assert library.partition("Z ")[2] == "[warning] of a library [a.library]"
+    assert "\x1b" not in lines
+
+
+@pytest.mark.parametrize("line_format", FORMATS)
+def test_tracebacks_show_no_values_of_variables(
+    capsys: pytest.CaptureFixture[str], line_format: Literal["text", "json"]
+) -> None:
+    configure_logs("info", line_format)
+    raise_and_log(structlog.get_logger("sage_edge.test"))
+    raise_and_log(logging.getLogger("a.library"))
+    lines = capsys.readouterr().err
+    assert lines.count("Traceback (most recent call last)") == 2
+    assert "hunter2-hunter2" not in lines
+    assert "╭" not in lines
+
+
+@pytest.mark.parametrize("line_format", FORMATS)
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_less_severe_lines_are_left_out(
+    capsys: pytest.CaptureFixture[str], level: str, expected: list[str], line_format: Literal["text", "json"]
+) -> None:
+    configure_logs(level, line_format)
+    for log in (structlog.get_logger("sage_edge.test"), logging.getLogger("a.library")):
+        for name in ("debug", "info", "warning", "error"):
+            getattr(log, name)(f"said at {name}")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("said at ")[2].split(" ")[0].split('"')[0] for line in lines] == expected * 2
+
+
+@pytest.mark.parametrize("line_format", FORMATS)
+def test_a_value_with_line_ends_makes_no_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], line_format: Literal["text", "json"]
+) -> None:
+    configure_logs("info", line_format)
+    structlog.get_logger("sage_edge.test").info("request", path="/a\n2026-01-01T00:00:00Z [error] forged\x1b[31m")
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "\x1b" not in line
+
+
+def test_set_up_again_each_line_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text")
+    configure_logs("info", "json")
+    logging.getLogger("a.library").info("once")
+    assert capsys.readouterr().err.count("once") == 1
+
+
+def test_a_gateway_that_configures_logging_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    logging.basicConfig(level="DEBUG", format="mine: %(message)s", stream=sys.stdout)
+    logging.getLogger("gateway").info("said")
+    output, lines = capsys.readouterr()
+    assert output == ""
+    assert json.loads(lines)["event"] == "said"
+
+
+def test_context_variables_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    with structlog.contextvars.bound_contextvars(request_id="abc"):
+        logging.getLogger("a.library").info("said")
+        structlog.get_logger("sage_edge.test").info("said")
+    assert [json.loads(line)["request_id"] for line in capsys.readouterr().err.splitlines()] == ["abc", "abc"]
