@@ -105,17 +105,17 @@ class MountLifespan:
 
     def _note_end(self, reason: str, error: Exception | None) -> None:
         if not self._is_started.is_set():
-            log.debug("start-up failed", mount=self._mount.name, exc_info=error)
-            self._fail(reason)
-        elif error is not None:
-            self._fail(reason)
+            self._fail(reason, error)
+        elif error is not None and self._failure is None:
+            self._failure = reason
             log.error("lifespan ended with an error", mount=self._mount.name, exc_info=error)
         self._is_started.set()
         self._is_stopped.set()
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, message: str, error: Exception | None = None) -> None:
         """Keep the first failure, in one line: Starlette sends a whole traceback as its message."""
-        log.debug("lifespan failure", mount=self._mount.name, message=message)
+        details = {"exc_info": error} if error is not None else {"exception": message}
+        log.debug("lifespan failed", mount=self._mount.name, **details)
         if self._failure is None:
             self._failure = message.strip().splitlines()[-1]
         self._is_started.set()

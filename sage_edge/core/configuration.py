@@ -112,7 +112,10 @@ def _find_unknown_variables(environ: Mapping[str, str]) -> Iterator[Fault]:
     for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in known or _is_from_kubernetes(name, environ):
             continue
-        yield Fault(f"{name}: unknown setting in the environment", _suggest(name, known, "unset it"))
+        rest = {candidate.removeprefix(ENVIRONMENT_PREFIX): candidate for candidate in known}
+        close = get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), rest, n=1)
+        hint = f"did you mean {rest[close[0]]}?" if close else "unset it"
+        yield Fault(f"{name}: unknown setting in the environment", hint)
 
 
 def _is_from_kubernetes(name: str, environ: Mapping[str, str]) -> bool:
@@ -134,7 +137,9 @@ def _validate(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> tuple
 def _explain(name: str, detail: ErrorDetails, value: object, origins: Mapping[str, Origin]) -> Fault:
     if detail["type"] == "extra_forbidden":
         file_name = origins[name].source
-        return Fault(f"{file_name}: unknown setting {name!r}", _suggest(name, Settings.model_fields, "remove it"))
+        close = get_close_matches(name.lower().replace("-", "_"), Settings.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "remove it"
+        return Fault(f"{file_name}: unknown setting {name!r}", hint)
     hint = f"{option_of(name)} or {environment_variable_of(name)}: {describe(name)}"
     if isinstance(value, str) and value.startswith("tcp://"):
         hint = "Kubernetes set this for a Service called sage-edge; set enableServiceLinks: false in the pod"
@@ -144,9 +149,3 @@ def _explain(name: str, detail: ErrorDetails, value: object, origins: Mapping[st
         message = detail["msg"]
         reason = f"{value!r}: {message[0].lower()}{message[1:]}"
     return Fault(f"{origins[name].label}: {reason}", hint, setting=name)
-
-
-def _suggest(name: str, known: Any, otherwise: str) -> str:
-    candidates = {candidate.lower().replace("-", "_"): candidate for candidate in known}
-    close = get_close_matches(name.lower().replace("-", "_"), candidates, n=1)
-    return f"did you mean {candidates[close[0]]}?" if close else otherwise

@@ -90,7 +90,7 @@ class GatewaySettings(BaseModel):
     gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
         "auto", description="Where the gateway runs: asyncio (a thread of its own) or trio. auto is asyncio."
     )
-    llm_prefix: str = Field("/", description="Path prefix to mount the gateway under.")
+    llm_prefix: str = Field("/", description="Path prefix to mount the gateway under, such as /llm.")
     no_llm: bool = Field(False, description="Mount no gateway: health endpoints and the landing page only.")
     startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to start.")
     cancel_grace_seconds: Seconds = Field(

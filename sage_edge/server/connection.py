@@ -15,7 +15,7 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -49,12 +49,13 @@ async def serve_connection(
         context: the worker's; its `terminated` event begins the drain.
         stream: as accepted; a TLS handshake has not been made yet.
     """
-    identifier = next(_identifiers)
-    try:
-        await EdgeConnection(application, config, context, stream).run()
-    except Exception as error:
-        # Whatever a client or an application made happen, only this connection ends (trap 1).
-        log.error("connection failed", connection=identifier, exc_info=error)
+    # Every log line of the connection's tasks has its number, a gateway's own lines among them.
+    with structlog.contextvars.bound_contextvars(connection=next(_identifiers)):
+        try:
+            await EdgeConnection(application, config, context, stream).run()
+        except Exception as error:
+            # Whatever a client or an application made happen, only this connection ends (trap 1).
+            log.error("connection failed", exc_info=error)
 
 
 class EdgeConnection(TCPServer):
@@ -67,6 +68,7 @@ class EdgeConnection(TCPServer):
         self.protocol: _Protocol  # type: ignore[assignment]
         self._lingering = trio.CancelScope()
         self._is_lingering = False
+        self._has_ended = False
 
     async def run(self) -> None:
         """Make the handshake if there is one, then serve until the connection ends."""
@@ -98,6 +100,8 @@ class EdgeConnection(TCPServer):
             self._lingering.deadline = trio.current_time() + LINGER_SECONDS
             self._is_lingering = True
             return
+        if isinstance(event, Updated) and self._has_ended:
+            return
         await super().protocol_send(event)
 
     async def _read_data(self) -> None:
@@ -110,6 +114,9 @@ class EdgeConnection(TCPServer):
                     break
             while self._is_lingering and await self._receive():
                 pass
+        # Hypercorn lets the idle timer run on, and the socket stay open for as long.
+        self._has_ended = True
+        await self.idle_task.stop()
         await self.protocol.handle(Closed())
 
     async def _receive(self) -> bytes:

@@ -120,7 +120,10 @@ def _explain_missing(error: ModuleNotFoundError, module_name: str, name: str) ->
         return _fault(f"the demo gateway needs {missing}, which is not installed", _how_to_install(INSTALL_DEMO), error)
     if not (module_name == missing or module_name.startswith(missing + ".")):
         what = f"importing {module_name} failed: {_describe(error)}"
-        return _fault(what, f"install what it needs into this environment; {TRACEBACK_HINT}", error)
+        hint = f"install what it needs into this environment; {TRACEBACK_HINT}"
+        if module_name.partition(".")[0] in SAGE_PACKAGES and missing.partition(".")[0] in SAGE_PACKAGES:
+            hint = _how_to_install(INSTALL_SAGE)
+        return _fault(what, hint, error)
     if missing.partition(".")[0] in SAGE_PACKAGES:
         raise _NotInstalledError(_fault(f"{module_name} is not installed", _how_to_install(INSTALL_SAGE), error))
     return _fault(
@@ -146,11 +149,27 @@ def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise EdgeError(_fault(f"{name}: the factory is not callable: it is {_article(factory)}", "leave out the ()"))
     try:
-        return factory()
-    except ModuleNotFoundError as error:
-        raise EdgeError(_explain_missing(error, "", name)) from None
+        value = factory()
     except (Exception, SystemExit) as error:
-        raise EdgeError(_fault(f"{name}: the factory raised {_describe(error)}", TRACEBACK_HINT, error)) from None
+        raise EdgeError(_explain_factory(error, factory, name)) from None
+    if inspect.iscoroutine(value):
+        value.close()
+        raise EdgeError(_fault(f"{name} returned a coroutine", "make the factory a plain def, not async def"))
+    if value is None:
+        raise EdgeError(_fault(f"{name} returned None", "return the application from the factory"))
+    return value
+
+
+def _explain_factory(error: BaseException, factory: Any, name: str) -> Fault:
+    if isinstance(error, ModuleNotFoundError):
+        if name == "demo" and (error.name or "").partition(".")[0] in DEMO_PACKAGES:
+            return _explain_missing(error, "", name)
+        hint = f"install what it needs into this environment; {TRACEBACK_HINT}"
+        return _fault(f"{name} failed: {_describe(error)}", hint, error)
+    if isinstance(error, TypeError) and not _can_be_called_with(factory):
+        hint = "a factory is called without arguments: name one that takes none"
+        return _fault(f"{name}: the factory raised {_describe(error)}", hint, error)
+    return _fault(f"{name}: the factory raised {_describe(error)}", TRACEBACK_HINT, error)
 
 
 def _require_asgi(value: Any, name: str) -> None:
@@ -162,29 +181,30 @@ def _require_asgi(value: Any, name: str) -> None:
     if not callable(value):
         what = f"{name} is not callable: it is {_article(value)}"
         raise EdgeError(_fault(what, "name the ASGI application itself"))
-    try:
-        signature = inspect.signature(value)
-    except (TypeError, ValueError):
+    if not inspect.isclass(value) and _can_be_called_with(value, {}, None, None):
         return
-    if not inspect.isclass(value):
-        try:
-            signature.bind({}, None, None)
-        except TypeError:
-            pass
-        else:
-            return
     what = f"{name} is not an ASGI application: it does not take (scope, receive, send)"
     hint = "name the ASGI application itself"
-    if not name.endswith("()") and all(_is_optional(parameter) for parameter in signature.parameters.values()):
+    if not name.endswith("()") and inspect.iscoroutinefunction(value):
+        hint = "a factory has to be a plain def, and is named with () after it"
+    elif not name.endswith("()") and _can_be_called_with(value):
         hint = f"if it makes the application, write {name}()"
+    elif _can_be_called_with(value, {}, None):
+        hint = "it may be a WSGI application: wrap it, for one with a2wsgi.WSGIMiddleware"
     raise EdgeError(_fault(what, hint))
 
 
-def _is_optional(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not parameter.empty or parameter.kind in {
-        parameter.VAR_KEYWORD,
-        parameter.VAR_POSITIONAL,
-    }
+def _can_be_called_with(value: Any, *arguments: Any) -> bool:
+    """Whether these arguments fit, as far as can be told; what has no readable signature is trusted."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _how_to_install(command: str) -> str:

@@ -51,12 +51,39 @@ class EdgeH2Protocol(H2Protocol):
             await self._end_incomplete(event.stream_id)
         await super().stream_send(event)
 
+    async def _send_data(self, stream_id: int) -> None:
+        """Send what one stream may send, its end with its last bytes.
+
+        Hypercorn ends a stream only after its application was told that all is sent; when that was the last
+        one of a connection that drains, GOAWAY and the close came first (trap 24).
+        """
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None:
+            self.priority.block(stream_id)
+            return
+        try:
+            window = self.connection.local_flow_control_window(stream_id)
+            data = await buffer.pop(max(0, min(window, self.connection.max_outbound_frame_size)))
+            has_ended = buffer.complete
+            if data or has_ended:
+                self.connection.send_data(stream_id, data, end_stream=has_ended)
+        except h2.exceptions.ProtocolError:
+            has_ended = True  # the stream or the connection ended while its bytes waited
+        if has_ended:
+            del self.stream_buffers[stream_id]
+            self.priority.remove_stream(stream_id)
+            await buffer.close()
+        elif not data:
+            self.priority.block(stream_id)
+        await self._flush()
+
     async def _end_incomplete(self, stream_id: int) -> None:
         """End a stream whose answer was not finished, so that its client does not wait (trap 21)."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is None or buffer._complete or self.closed:
             return
-        if isinstance(self.streams.get(stream_id), WSStream):
+        stream = self.streams.get(stream_id)
+        if isinstance(stream, WSStream) and stream.handshake.accepted:
             # The WebSocket's closing handshake is made; END_STREAM follows what is buffered.
             buffer.set_complete()
             self.priority.unblock(stream_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
@@ -24,26 +23,32 @@ def open_listeners(binds: Sequence[Bind]) -> tuple[list[socket.socket], list[Fau
     Returns:
         The sockets, and a fault for each bind that failed; with faults, no socket is left open.
     """
-    with ExitStack() as opened:
-        sockets: list[socket.socket] = []
-        faults: list[Fault] = []
-        for bind in binds:
-            try:
-                sockets.extend(opened.enter_context(sock) for sock in _open(bind))
-            except OSError as error:
-                faults.append(_explain(bind, error))
-        if faults:
-            return [], faults
-        opened.pop_all()
-        return sockets, []
+    sockets: list[socket.socket] = []
+    faults: list[Fault] = []
+    for bind in binds:
+        try:
+            sockets.extend(_open(bind))
+        except OSError as error:
+            faults.append(_explain(bind, error))
+    if faults:
+        close_listeners(sockets)
+        return [], faults
+    return sockets, []
 
 
 def close_listeners(sockets: Sequence[socket.socket]) -> None:
     """Close the sockets, and remove the paths of Unix ones."""
+    remove_paths(sockets)
     for sock in sockets:
-        if sock.family == socket.AF_UNIX and sock.fileno() != -1:
-            Path(sock.getsockname()).unlink(missing_ok=True)
         sock.close()
+
+
+def remove_paths(sockets: Sequence[socket.socket]) -> None:
+    """Remove the paths of Unix sockets opened here. One that was inherited is its owner's."""
+    for sock in sockets:
+        is_open = sock.fileno() != -1
+        if is_open and sock.family == socket.AF_UNIX and not sock.get_inheritable():
+            Path(sock.getsockname()).unlink(missing_ok=True)
 
 
 def describe_address(sock: socket.socket) -> str:
@@ -113,6 +118,7 @@ def _adopt(bind: FileDescriptorBind) -> socket.socket:
         sock.detach()
         raise OSError(errno.EINVAL, "it is not a listening stream socket")
     sock.setblocking(False)
+    sock.set_inheritable(True)  # as it came; what is opened here is not
     return sock
 
 
@@ -126,6 +132,8 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     reason = reason_of(error)
     if isinstance(error, socket.gaierror):
         reason, hint = "the host name does not resolve", "check the spelling, or give an address"
+    elif isinstance(bind, UnixBind):
+        reason, hint = _explain_path(bind.path, error)
     elif error.errno == errno.EADDRINUSE:
         reason, hint = "the address is in use", "stop what listens there, or choose another port"
     elif error.errno == errno.EADDRNOTAVAIL:
@@ -133,11 +141,19 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     elif error.errno in {errno.EACCES, errno.EPERM} and isinstance(bind, TCPBind):
         reason = "no permission to listen on a privileged port"
         hint = f"choose a port from {_first_unprivileged_port()}, or give the process CAP_NET_BIND_SERVICE"
-    elif isinstance(bind, UnixBind):
-        hint = "name a path in an existing directory that this user may write to"
     elif isinstance(bind, FileDescriptorBind):
         hint = "fd:// takes a listening socket that the parent process passes on, such as systemd's first, fd://3"
     return Fault(f"cannot listen on {bind}: {reason}", hint, ExitCode.STARTUP, error, setting="bind")
+
+
+def _explain_path(path: str, error: OSError) -> tuple[str, str]:
+    if error.errno == errno.EADDRINUSE and Path(path).is_socket():
+        return "the address is in use", "stop what listens there, or choose another path"
+    if error.errno == errno.EADDRINUSE:
+        return "the path is in use by something else", "choose another path, or remove what is there"
+    if error.errno is None:  # Python's own check of sockaddr_un
+        return "path too long for a socket", "choose a shorter path"
+    return reason_of(error), "name a path in an existing directory that this user may write to"
 
 
 def _first_unprivileged_port() -> int:

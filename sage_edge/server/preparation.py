@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,9 @@ def prepare(configuration: Configuration, *, is_check: bool = False) -> Plan:
     faulty = {fault.setting for fault in faults}
     tls = None
     if settings.is_tls and not faulty & {"certfile", "keyfile", "keyfile_password_file", "dev_tls"}:
-        tls = _prepare_tls(settings, faults, is_check=is_check)
+        tls, found = _prepare_tls(settings, is_check=is_check)
+        # Without CA certificates, client authentication has been reported already.
+        faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
     sockets: list[socket.socket] = []
     if not is_check and not faulty & {"host", "port", "bind"}:
         sockets, found = open_listeners(settings.binds)
@@ -76,21 +79,19 @@ def prepare(configuration: Configuration, *, is_check: bool = False) -> Plan:
     return Plan(settings, tls, gateway, sockets)
 
 
-def _prepare_tls(settings: Settings, faults: list[Fault], *, is_check: bool) -> TLS | None:
+def _prepare_tls(settings: Settings, *, is_check: bool) -> tuple[TLS | None, Sequence[Fault]]:
     certfile, keyfile = settings.certfile, settings.keyfile
     now = datetime.now(UTC)
     try:
         if certfile is None:
             if is_check:
-                return None
+                return None, []
             created = create_development_certificates(DEVELOPMENT_CERTIFICATES, now=now)
             certfile, keyfile = created.certificate, created.key
         files = TLSFiles(certfile, keyfile, settings.keyfile_password_file, settings.ca_certs, settings.client_auth)
-        certificate, found = check_tls(files, now)
-        faults.extend(found)
-        if certificate is None or found:
-            return None
-        return TLS(build_ssl_context(files), certificate, certfile)
+        certificate, faults = check_tls(files, now)
+        if certificate is None or faults:
+            return None, faults
+        return TLS(build_ssl_context(files), certificate, certfile), []
     except EdgeError as error:
-        faults.extend(error.faults)
-        return None
+        return None, error.faults

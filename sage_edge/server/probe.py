@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import ssl
-from contextlib import closing
+from typing import Any
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
@@ -27,27 +27,39 @@ def ask_readiness(settings: Settings) -> str:
     """
     bind = settings.binds[0]
     try:
-        with closing(_connect(bind)) as sock:
-            stream = _build_context().wrap_socket(sock) if settings.is_tls else sock
-            connection = http.client.HTTPConnection("localhost", timeout=PROBE_SECONDS)
-            connection.sock = stream
-            connection.request("GET", "/readyz")
-            response = connection.getresponse()
-            body = json.loads(response.read())
+        with _connect(bind) as sock:
+            if settings.is_tls:
+                with _build_context().wrap_socket(sock) as stream:
+                    code, body = _ask(stream)
+            else:
+                code, body = _ask(sock)
             status = str(body["status"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        raise EdgeError(
-            Fault(
-                f"no edge answers at {bind}: {reason}",
-                "give probe the options that serve was given",
-                ExitCode.NOT_READY,
-                error,
-            )
-        ) from None
-    if response.status != http.client.OK:
+        hint = "give probe the options that serve was given"
+        if settings.client_auth == "required":
+            hint = "the edge requires a client certificate, and probe has none: ask /readyz with a client that has one"
+        what = f"no edge answers at {bind}: {_describe(error)}"
+        raise EdgeError(Fault(what, hint, ExitCode.NOT_READY, error)) from None
+    if code != http.client.OK:
         raise EdgeError(Fault(f"the edge at {bind} is {status}", _name_failed(body), ExitCode.NOT_READY))
     return status
+
+
+def _ask(stream: socket.socket) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = stream
+    connection.request("GET", "/readyz")
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def _describe(error: Exception) -> str:
+    """One line of a foreign error."""
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed: {(error.reason or 'no reason given').lower().replace('_', ' ')}"
+    if isinstance(error, OSError):
+        return reason_of(error)
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _build_context() -> ssl.SSLContext:
@@ -65,7 +77,11 @@ def _connect(bind: Bind) -> socket.socket:
         case UnixBind(path):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(PROBE_SECONDS)
-            sock.connect(path)
+            try:
+                sock.connect(path)
+            except OSError:
+                sock.close()
+                raise
             return sock
         case FileDescriptorBind():
             raise OSError(0, "a file descriptor cannot be asked; give --bind the address behind it")

@@ -5,11 +5,13 @@ Hypercorn's own tells the application 1006, "closed abnormally", whatever the cl
 
 from __future__ import annotations
 
-from hypercorn.protocol.events import Event, StreamClosed
+from hypercorn.protocol.events import EndBody, Event, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection
 from wsproto.events import Event as WSProtoEvent
+from wsproto.extensions import PerMessageDeflate
+from wsproto.handshake import server_extensions_handshake
 
 
 class EdgeWSStream(WSStream):
@@ -19,6 +21,10 @@ class EdgeWSStream(WSStream):
 
     async def handle(self, event: Event) -> None:
         """Take what the connection has for this stream."""
+        if isinstance(event, EndBody):
+            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
+            await self.send(StreamClosed(stream_id=self.stream_id))
+            return
         close = self._client_close
         is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
         if isinstance(event, StreamClosed) and close is not None and is_open and self.app_put is not None:
@@ -40,3 +46,8 @@ def adopt(stream: object) -> None:
     """
     if type(stream) is WSStream:
         stream.__class__ = EdgeWSStream
+        handshake = stream.handshake
+        try:
+            server_extensions_handshake(handshake.extensions or [], [PerMessageDeflate()])
+        except ValueError:
+            handshake.extensions = None  # an offer that makes no sense is declined (RFC 7692 section 5)

@@ -17,7 +17,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.server.connection import serve_connection
-from sage_edge.server.listener import close_listeners
+from sage_edge.server.listener import remove_paths
 
 HANDSHAKE_SECONDS = 10.0
 IDLE_SECONDS = 75.0
@@ -64,8 +64,8 @@ async def serve(
                 )
             )
             await stop.wait()
+            remove_paths(sockets)  # first: trio closes them as it stops accepting
             accepting.cancel_scope.cancel()
-        close_listeners(sockets)
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + drain_seconds
 

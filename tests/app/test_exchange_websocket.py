@@ -12,9 +12,9 @@ from tests.app.conftest import GRACE_SECONDS, Place
 from tests.kit.asgi_calls import WAIT_SECONDS, WEBSOCKET_DISCONNECT, Server, websocket_scope
 
 
-async def call(place: Place, application: Any, server: Server) -> None:
+async def call(place: Place, application: Any, server: Server, grace_seconds: float = GRACE_SECONDS) -> None:
     with trio.fail_after(WAIT_SECONDS):
-        await place.mount(application)(websocket_scope(), server.receive, server.send)
+        await place.mount(application, grace_seconds=grace_seconds)(websocket_scope(), server.receive, server.send)
 
 
 async def test_the_messages_of_a_websocket_are_received_before_its_disconnect(place: Place) -> None:
@@ -30,9 +30,11 @@ async def test_the_messages_of_a_websocket_are_received_before_its_disconnect(pl
         received.append(message["type"])
 
     messages = [{"type": "websocket.receive", "text": text} for text in "abc"]
-    server = Server({"type": "websocket.connect"}, *messages, WEBSOCKET_DISCONNECT)
+    server = Server({"type": "websocket.connect"})
     async with trio.open_nursery() as calling:
-        calling.start_soon(call, place, application, server)
+        calling.start_soon(call, place, application, server, 600.0)
+        await server.wait_for(1)
+        server.put(*messages, WEBSOCKET_DISCONNECT)
         await place.settle()
         may_read.open()
     assert received == ["a", "b", "c", "websocket.disconnect"]

@@ -65,15 +65,18 @@ async def test_background_work_may_go_on_for_hours(autojump_clock: trio.testing.
     assert steps == ["worked"]
 
 
-async def test_systemexit_ends_the_request_and_is_told_to_the_layers_above() -> None:
+async def test_systemexit_is_an_error_of_its_request() -> None:
+    leaving = SystemExit("no licence")
+
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        raise SystemExit("no licence")
+        raise leaving
 
-    with pytest.raises(SystemExit, match="no licence"):
+    with pytest.raises(RuntimeError, match="no licence") as caught:
         await call(application, Server())
+    assert caught.value.__cause__ is leaving
 
 
-async def test_systemexit_in_a_nursery_of_the_application_ends_the_request_only() -> None:
+async def test_systemexit_in_a_nursery_of_the_application_is_an_error_of_its_request() -> None:
     async def leave() -> None:
         raise SystemExit("no licence")
 
@@ -82,8 +85,19 @@ async def test_systemexit_in_a_nursery_of_the_application_ends_the_request_only(
             nursery.start_soon(leave)
             await trio.sleep_forever()
 
-    with pytest.raises((Exception, SystemExit)):
+    with pytest.raises(RuntimeError, match="no licence"):
         await call(application, Server())
+
+
+async def test_an_exception_group_of_the_application_arrives_as_the_same_object() -> None:
+    group = ExceptionGroup("of a nursery", [ValueError("on purpose")])
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        raise group
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await call(application, Server())
+    assert caught.value is group
 
 
 async def test_a_keyboard_interrupt_is_let_through() -> None:
@@ -92,4 +106,16 @@ async def test_a_keyboard_interrupt_is_let_through() -> None:
         raise KeyboardInterrupt
 
     with pytest.RaisesGroup(KeyboardInterrupt):
+        await call(application, Server())
+
+
+async def test_a_keyboard_interrupt_in_a_nursery_of_the_application_is_let_through_too() -> None:
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupt)
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True):
         await call(application, Server())

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from sage_edge import __version__
 from sage_edge.cli import run
@@ -20,19 +16,6 @@ from tests.kit.edge import run_edge, running_edge
 
 PLAIN = "tests.kit.gateways.plain:app"
 NAMES = [name for group in GROUPS for name in group.model_fields]
-
-
-@pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings from outside, and logging as before."""
-    for name in [name for name in os.environ if name.startswith("SAGE_EDGE_")]:
-        monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

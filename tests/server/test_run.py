@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,15 +76,19 @@ def test_requests_in_flight_finish_while_draining(gateway: Path, version: str) -
         pytest.skip("curl is not installed")
     with running_edge("--gateway", "patient:app", cwd=gateway) as edge:
         command = [curl, "--silent", "--show-error", "--no-buffer", version, edge.url]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
-            assert client.stdout is not None
-            assert client.stdout.readline() == "begun\n"
+        with ExitStack() as stack:
+            # Several connections: whether the end of an answer overtakes the connection's is a matter of luck.
+            clients = [
+                stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(6)
+            ]
+            answers = [client.stdout for client in clients if client.stdout is not None]
+            assert [answer.readline() for answer in answers] == ["begun\n"] * 6
             edge.process.send_signal(signal.SIGTERM)
             edge.log.wait_for(r"\[info\] draining")
             wait_until_closed(edge)
             (gateway / "finish").touch()
-            assert client.stdout.read() == "finished"
-        assert client.returncode == 0
+            assert [answer.read() for answer in answers] == ["finished"] * 6
+        assert [client.returncode for client in clients] == [0] * 6
         assert edge.process.wait(10) == 0
     assert "shut down" in edge.log.text
 

@@ -1,0 +1,195 @@
+"""One log line for each request, whatever its ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from sage_edge.app.access_log import AccessLogLayer
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.core.exchange import Message
+from tests.app.applications import answer, echo
+from tests.kit.asgi_calls import (
+    ANSWER,
+    HTTP_DISCONNECT,
+    WEBSOCKET_DISCONNECT,
+    Server,
+    http_scope,
+    lifespan_scope,
+    request,
+    response_body,
+    response_start,
+    websocket_scope,
+)
+
+Logs = list[MutableMapping[str, Any]]
+
+
+async def call(application: ASGIApplication, scope: Scope | None = None, *messages: Message) -> Server:
+    server = Server(*messages)
+    await AccessLogLayer(application)(scope or http_scope(), server.receive, server.send)
+    return server
+
+
+async def test_a_request_is_one_line_with_these_fields(logs: Logs) -> None:
+    scope = http_scope(
+        "/v1/é",
+        raw_path=b"/v1/%C3%A9",
+        query_string=b"api_key=secret",
+        method="POST",
+        headers=[(b"x-secret", b"secret")],
+    )
+    server = await call(echo, scope, request(b"secret ", more_body=True), request(b"too"))
+    assert server.body == b"secret too"
+    assert len(logs) == 1
+    duration_ms = logs[0].pop("duration_ms")
+    assert 0 <= duration_ms < 10_000
+    assert logs == [
+        {
+            "event": "request",
+            "log_level": "info",
+            "client": "192.0.2.1",
+            "protocol": "HTTP/2",
+            "method": "POST",
+            "path": "/v1/%C3%A9",
+            "status": 200,
+            "received_bytes": 10,
+            "sent_bytes": 10,
+            "ending": "complete",
+        }
+    ]
+
+
+async def test_a_head_request_sends_no_bytes(logs: Logs) -> None:
+    await call(answer, http_scope(method="HEAD"))
+    assert (logs[0]["sent_bytes"], logs[0]["status"]) == (0, 200)
+
+
+@pytest.mark.parametrize("client", [None, ()], ids=repr)
+async def test_a_client_without_an_address_is_a_dash(client: Any, logs: Logs) -> None:
+    # As it is on a UNIX socket.
+    await call(answer, http_scope(client=client))
+    assert logs[0]["client"] == "-"
+
+
+async def test_the_line_is_written_when_the_answer_is_complete_not_when_background_work_is(
+    nursery: trio.Nursery, logs: Logs
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        await trio.sleep_forever()
+
+    server = Server()
+    nursery.start_soon(AccessLogLayer(application), http_scope(), server.receive, server.send)
+    await server.wait_for(2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [entry["ending"] for entry in logs] == ["complete"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_duration_is_that_of_the_whole_answer(logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start())
+        await trio.sleep(0.02)  # by the clock on the wall, as the duration is
+        await send(response_body())
+
+    await call(application)
+    assert 20 <= logs[0]["duration_ms"] < 5000
+
+
+def ending(*messages: Message, reads: int = 0, error: Exception | None = None) -> ASGIApplication:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(reads):
+            await receive()
+        for message in messages:
+            await send(message)
+        if error is not None:
+            raise error
+
+    return application
+
+
+HALF = [response_start(201), response_body(b"half", more_body=True)]
+ACCEPT, CLOSE = {"type": "websocket.accept"}, {"type": "websocket.close"}
+
+ENDINGS: dict[str, tuple[Callable[..., Scope], list[Message], ASGIApplication, str, Any, int]] = {
+    "answered": (http_scope, [], ending(*ANSWER), "complete", 200, 6),
+    "answered with trailers": (
+        http_scope,
+        [],
+        ending(response_start(trailers=True), response_body(b"a"), {"type": "http.response.trailers", "headers": []}),
+        "complete",
+        200,
+        1,
+    ),
+    "no answer": (http_scope, [], ending(), "cut", "-", 0),
+    "cut short": (http_scope, [], ending(*HALF), "cut", 201, 4),
+    "left before the answer": (http_scope, [HTTP_DISCONNECT], ending(reads=1), "client left", "-", 0),
+    "left amid the answer": (http_scope, [HTTP_DISCONNECT], ending(*HALF, reads=1), "client left", 201, 4),
+    "left after the answer": (http_scope, [HTTP_DISCONNECT], ending(*ANSWER, reads=1), "complete", 200, 6),
+    "websocket closed": (websocket_scope, [], ending(ACCEPT, CLOSE), "complete", 101, 0),
+    "websocket left": (websocket_scope, [WEBSOCKET_DISCONNECT], ending(ACCEPT, reads=1), "client left", 101, 0),
+    "websocket refused": (websocket_scope, [], ending(CLOSE), "complete", 403, 0),
+    "websocket refused with an answer": (
+        websocket_scope,
+        [],
+        ending(
+            {"type": "websocket.http.response.start", "status": 404},
+            {"type": "websocket.http.response.body", "body": b"no"},
+        ),
+        "complete",
+        404,
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+async def test_every_ending_is_one_line(case: str, logs: Logs) -> None:
+    new_scope, messages, application, how, status, sent_bytes = ENDINGS[case]
+    await call(application, new_scope(), *messages)
+    assert [(entry["ending"], entry["status"], entry["sent_bytes"]) for entry in logs] == [(how, status, sent_bytes)]
+
+
+async def test_an_error_is_one_line_and_goes_on(logs: Logs) -> None:
+    with pytest.raises(ValueError, match="on purpose"):
+        await call(ending(*HALF, error=ValueError("on purpose")))
+    assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 201)]
+
+
+async def test_a_cancelled_request_is_one_line(nursery: trio.Nursery, logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start())
+        await trio.sleep_forever()
+
+    server = Server()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as calling:
+            calling.start_soon(AccessLogLayer(application), http_scope(), server.receive, server.send)
+            await server.wait_for(1)
+            scope.cancel()
+    assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 200)]
+
+
+async def test_the_bytes_of_a_websockets_messages_are_counted_as_they_travel(logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        for _ in range(2):
+            await receive()
+        await send({"type": "websocket.send", "text": "é", "bytes": None})
+        await send({"type": "websocket.send", "bytes": b"123"})
+        await send(CLOSE)
+
+    messages = [{"type": "websocket.receive", "text": "ééé"}, {"type": "websocket.receive", "bytes": b"1"}]
+    await call(application, websocket_scope("/live"), *messages)
+    assert (logs[0]["method"], logs[0]["path"]) == ("WEBSOCKET", "/live")
+    assert (logs[0]["received_bytes"], logs[0]["sent_bytes"]) == (7, 5)
+
+
+async def test_a_lifespan_is_no_request(logs: Logs) -> None:
+    await call(ending({"type": "lifespan.startup.complete"}), lifespan_scope())
+    assert logs == []

@@ -1,0 +1,77 @@
+"""How far an answer is, told from every sequence of messages up to a length, against the specification's states."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from sage_edge.core.exchange import Message, ResponseProgress, UnexpectedMessageError
+
+# Each table: state, then message, then the next state; what is not named is refused.
+START, START_TRAILERS = {"type": "http.response.start"}, {"type": "http.response.start", "trailers": True}
+PART, LAST = {"type": "http.response.body", "more_body": True}, {"type": "http.response.body"}
+TRAILER, LAST_TRAILER = {"type": "http.response.trailers", "more_trailers": True}, {"type": "http.response.trailers"}
+HTTP = {"start": START, "start+": START_TRAILERS, "part": PART, "last": LAST, "trailer": TRAILER, "end": LAST_TRAILER}
+HTTP_STATES = {
+    "new": {"start": "body", "start+": "body, trailers"},
+    "body": {"part": "body", "last": "complete"},
+    "body, trailers": {"part": "body, trailers", "last": "trailers"},
+    "trailers": {"trailer": "trailers", "end": "complete"},
+    "complete": {},
+}
+
+ACCEPT, SEND, CLOSE = {"type": "websocket.accept"}, {"type": "websocket.send"}, {"type": "websocket.close"}
+DENY = {"type": "websocket.http.response.start"}
+DENY_PART = {"type": "websocket.http.response.body", "more_body": True}
+DENY_LAST = {"type": "websocket.http.response.body"}
+WEBSOCKET = {"accept": ACCEPT, "send": SEND, "close": CLOSE, "deny": DENY, "part": DENY_PART, "last": DENY_LAST}
+WEBSOCKET_STATES = {
+    "new": {"accept": "open", "close": "complete", "deny": "denial"},
+    "open": {"send": "open", "close": "complete"},
+    "denial": {"part": "denial", "last": "complete"},
+    # Closing again does no harm; frameworks do it.
+    "complete": {"close": "complete"},
+}
+
+
+def walk(sequence: tuple[str, ...], messages: dict[str, Message], states: dict[str, dict[str, str]]) -> None:
+    progress, state = ResponseProgress(), "new"
+    for name in sequence:
+        if name in states[state]:
+            progress.note(messages[name])
+            state = states[state][name]
+        else:
+            with pytest.raises(UnexpectedMessageError, match=f"{messages[name]['type']} was sent, but"):
+                progress.note(messages[name])
+        assert progress.has_started == (state != "new"), sequence
+        assert progress.is_complete == (state == "complete"), sequence
+
+
+def test_every_sequence_of_http_messages() -> None:
+    for sequence in product(HTTP, repeat=5):
+        walk(sequence, HTTP, HTTP_STATES)
+
+
+@pytest.mark.parametrize("names", [("accept", "send", "close"), ("deny", "part", "last")], ids="-".join)
+def test_every_sequence_of_websocket_messages(names: tuple[str, ...]) -> None:
+    for sequence in product(names, repeat=5):
+        walk(sequence, WEBSOCKET, WEBSOCKET_STATES)
+
+
+@pytest.mark.parametrize(
+    "sequence", [("accept", "part"), ("accept", "last"), ("close", "part"), ("deny", "send")], ids="-".join
+)
+def test_a_websocket_is_either_accepted_or_denied(sequence: tuple[str, ...]) -> None:
+    walk(sequence, WEBSOCKET, WEBSOCKET_STATES)
+
+
+@pytest.mark.parametrize("kind", ["http.response.push", "http.response.debug", "lifespan.startup.complete"])
+def test_messages_of_other_types_change_nothing(kind: str) -> None:
+    progress = ResponseProgress()
+    for message in (None, START, LAST):
+        if message is not None:
+            progress.note(message)
+        before = (progress.has_started, progress.is_complete)
+        progress.note({"type": kind})
+        assert (progress.has_started, progress.is_complete) == before

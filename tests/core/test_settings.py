@@ -1,0 +1,159 @@
+"""The settings one by one, and the sets of them that make no sense together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sage_edge.core.bind import FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.settings import (
+    GROUPS,
+    Settings,
+    default_of,
+    describe,
+    environment_variable_of,
+    find_conflicts,
+    option_of,
+)
+
+NAMES = list(Settings.model_fields)
+
+
+def test_every_setting_is_in_exactly_one_group() -> None:
+    assert sorted(name for group in GROUPS for name in group.model_fields) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_named_alike_everywhere_and_described_in_sentences(name: str) -> None:
+    assert option_of(name) == "--" + name.replace("_", "-")
+    assert environment_variable_of(name) == "SAGE_EDGE_" + name.upper()
+    assert re.fullmatch(r".{10,}\.", describe(name))
+    assert getattr(Settings(), name) == default_of(name)
+
+
+def test_the_environment_is_not_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_EDGE_PORT", "1")
+    assert Settings().port == 8899
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "binds"),
+    [
+        ({}, (TCPBind("0.0.0.0", 8899),)),
+        ({"host": "::1", "port": 0}, (TCPBind("::1", 0),)),
+        ({"host": "[::1]"}, (TCPBind("::1", 8899),)),
+        ({"bind": ("unix:/a", "fd://3"), "port": 1}, (UnixBind("/a"), FileDescriptorBind(3))),
+        ({"bind": "localhost:1, unix:/a,"}, (TCPBind("localhost", 1), UnixBind("/a"))),
+        ({"bind": ["localhost:1"]}, (TCPBind("localhost", 1),)),
+        ({"bind": ""}, (TCPBind("0.0.0.0", 8899),)),
+    ],
+)
+def test_bind_replaces_host_and_port(values: dict[str, Any], binds: tuple[Any, ...]) -> None:
+    assert Settings(**values).binds == binds
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "mount"), [("/", "/", ""), ("/llm/", "/llm", "/llm"), ("//", "/", ""), ("/a/b", "/a/b", "/a/b")]
+)
+def test_the_prefix_is_normalised(text: str, setting: str, mount: str) -> None:
+    settings = Settings(llm_prefix=text)
+    assert (settings.llm_prefix, settings.mount_prefix) == (setting, mount)
+
+
+@pytest.mark.parametrize("gateway", ["auto", "demo", "m:a", "m.n:a.b", "m:f()", "_m1:a_", "módulo:á"])
+def test_gateways_that_can_be_named(gateway: str) -> None:
+    assert Settings(gateway=gateway).gateway == gateway
+
+
+@pytest.mark.parametrize("value", ["INFO", "Info", "info"])
+def test_a_log_level_is_read_in_any_case(value: str) -> None:
+    assert Settings(log_level=value).log_level == "info"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", ""),
+        ("port", -1),
+        ("port", 65536),
+        ("port", "http"),
+        ("bind", ["localhost"]),
+        ("bind", 5),
+        ("certfile", 5),
+        ("client_auth", "maybe"),
+        ("gateway", ""),
+        ("gateway", "module"),
+        ("gateway", "module:"),
+        ("gateway", "1m:a"),
+        ("gateway", "m:a("),
+        ("gateway", "m:a()()"),
+        ("gateway", "m:a "),
+        ("gateway_loop", "uvloop"),
+        ("llm_prefix", "llm"),
+        ("llm_prefix", "/a b"),
+        ("startup_seconds", 0),
+        ("startup_seconds", 86_401),
+        ("cancel_grace_seconds", -1),
+        ("drain_seconds", float("inf")),
+        ("drain_seconds", float("nan")),
+        ("log_level", "loud"),
+        ("log_level", 5),
+        ("log_format", "xml"),
+        ("access_log", "perhaps"),
+    ],
+)
+def test_values_that_are_refused(name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    assert {detail["loc"][0] for detail in caught.value.errors()} == {name}
+
+
+@pytest.mark.parametrize(
+    ("values", "is_tls"), [({}, False), ({"certfile": Path("a")}, True), ({"dev_tls": True}, True)]
+)
+def test_connections_are_encrypted_where_there_is_a_certificate(values: dict[str, Any], is_tls: bool) -> None:
+    assert Settings(**values).is_tls is is_tls
+
+
+PEM = Path("a.pem")
+
+
+@pytest.mark.parametrize(
+    ("values", "conflicts"),
+    [
+        ({}, []),
+        ({"certfile": PEM}, []),
+        ({"certfile": PEM, "keyfile": PEM, "keyfile_password_file": PEM}, []),
+        ({"dev_tls": True}, []),
+        ({"certfile": PEM, "client_auth": "required", "ca_certs": PEM}, []),
+        ({"dev_tls": True, "client_auth": "optional", "ca_certs": PEM}, []),
+        ({"keyfile": PEM}, ["keyfile"]),
+        ({"keyfile": PEM, "dev_tls": True}, ["keyfile"]),
+        ({"keyfile_password_file": PEM}, ["keyfile_password_file"]),
+        ({"dev_tls": True, "certfile": PEM}, ["dev_tls"]),
+        ({"client_auth": "required", "ca_certs": PEM}, ["client_auth"]),
+        ({"client_auth": "required", "certfile": PEM}, ["client_auth"]),
+        ({"client_auth": "required"}, ["client_auth", "client_auth"]),
+        ({"ca_certs": PEM, "certfile": PEM}, ["ca_certs"]),
+        (
+            {"keyfile": PEM, "keyfile_password_file": PEM, "ca_certs": PEM},
+            ["keyfile", "keyfile_password_file", "ca_certs"],
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_together(values: dict[str, Any], conflicts: list[str]) -> None:
+    faults = list(find_conflicts(Settings(**values)))
+    assert [fault.setting for fault in faults] == conflicts
+    for fault in faults:
+        assert fault.setting is not None
+        assert fault.what.startswith(option_of(fault.setting) + ": ")
+        assert fault.hint
