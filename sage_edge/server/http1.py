@@ -28,7 +28,7 @@ class EdgeH11Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         await super()._create_stream(request)
-        adopt(self.stream)
+        await adopt(self.stream)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Look for HTTP/2's connection preface (RFC 9113 section 3.4); an h2c upgrade is ignored."""

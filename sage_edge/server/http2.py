@@ -130,7 +130,7 @@ class EdgeH2Protocol(H2Protocol):
             await self._flush()
             return
         await super()._create_stream(request)
-        adopt(self.streams.get(request.stream_id))
+        await adopt(self.streams.get(request.stream_id))
 
 
 def _find_refusal(headers: dict[bytes, bytes]) -> HTTPStatus | None:

@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""
+UNSTARTED_STOP_SECONDS = 1.0
+"""The same where it has not started: its requests are none, and its limit has passed."""
 HEALTH_GRACE_SECONDS = 1.0
 LAG_LIMIT_SECONDS = 0.5
 """A gateway's loop that takes longer to answer makes the edge degraded."""
@@ -114,8 +116,9 @@ async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[M
         finally:
             watching.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
-                if not await thread.stop(THREAD_STOP_SECONDS):
-                    log.error("the gateway blocks its thread and is left behind", after_seconds=THREAD_STOP_SECONDS)
+                has_started = readiness.phase > Phase.STARTING
+                if not await thread.stop(THREAD_STOP_SECONDS if has_started else UNSTARTED_STOP_SECONDS):
+                    log.error("the gateway blocks its thread and is left behind")
 
 
 def _build_health_mount(mounts: list[Mount], readiness: Readiness) -> Mount:

@@ -5,7 +5,9 @@ Hypercorn's own tells the application 1006, "closed abnormally", whatever the cl
 
 from __future__ import annotations
 
-from hypercorn.protocol.events import EndBody, Event, StreamClosed
+from http import HTTPStatus
+
+from hypercorn.protocol.events import Body, Data, EndBody, Event, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection
@@ -25,6 +27,12 @@ class EdgeWSStream(WSStream):
             # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
             await self.send(StreamClosed(stream_id=self.stream_id))
             return
+        if isinstance(event, Body | Data) and not self.handshake.accepted and not self.closed:
+            # Before the handshake is over there is nothing to send. Hypercorn refuses it, and leaves the
+            # application and the connection waiting.
+            await self._send_error_response(HTTPStatus.BAD_REQUEST)
+            await self.send(StreamClosed(stream_id=self.stream_id))
+            return
         close = self._client_close
         is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
         if isinstance(event, StreamClosed) and close is not None and is_open and self.app_put is not None:
@@ -39,15 +47,19 @@ class EdgeWSStream(WSStream):
         await super()._send_wsproto_event(event)
 
 
-def adopt(stream: object) -> None:
+async def adopt(stream: object) -> None:
     """Make a WebSocket stream that Hypercorn's protocols have just created one of the edge's.
 
     They name the class they create; to take its place is less than to repeat what they do around it.
     """
-    if type(stream) is WSStream:
-        stream.__class__ = EdgeWSStream
-        handshake = stream.handshake
-        try:
-            server_extensions_handshake(handshake.extensions or [], [PerMessageDeflate()])
-        except ValueError:
-            handshake.extensions = None  # an offer that makes no sense is declined (RFC 7692 section 5)
+    if type(stream) is not WSStream:
+        return
+    stream.__class__ = EdgeWSStream
+    if stream.closed:  # refused with 400; Hypercorn leaves the connection open, without a timer
+        await stream.send(StreamClosed(stream_id=stream.stream_id))
+        return
+    handshake = stream.handshake
+    try:
+        server_extensions_handshake(handshake.extensions or [], [PerMessageDeflate()])
+    except ValueError:
+        handshake.extensions = None  # an offer that makes no sense is declined (RFC 7692 section 5)
