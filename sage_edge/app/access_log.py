@@ -97,4 +97,4 @@ class _Record:
 
 
 def _size_bytes(message: Message) -> int:
-    return len(message.get("body") or message.get("bytes") or message.get("text") or b"")
+    return len(message.get("body") or message.get("bytes") or (message.get("text") or "").encode())

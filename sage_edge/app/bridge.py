@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain
+from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain, take_client_gone
 from sage_edge.app.gateway_thread import GatewayThread
 
 
@@ -33,9 +33,10 @@ class BridgedApplication:
 
         The application sees the caller's context variables.
         """
+        scope, client_gone = take_client_gone(scope)
         call = _Call(self._application, self._thread, scope, self._grace_seconds)
         self._thread.post(call.start, contextvars.copy_context())
-        await call.server.pump(receive, send)
+        await call.server.pump(receive, send, client_gone)
         call.server.raise_error(scope["type"])
 
 

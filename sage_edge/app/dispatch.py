@@ -66,7 +66,7 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
             case Target.MOUNT if self._readiness.phase is Phase.STARTING:
                 retry = [(b"retry-after", b"1")]
                 await send_error(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is starting.", retry)
-            case Target.MOUNT:
+            case _:
                 await self._pass_on(self._by_prefix[route.prefix], route, scope, receive, send)
 
     async def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,37 +81,35 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
         await mount.application(local, receive, send)
 
     async def _handle_lifespan(self, scope: Any, receive: Any, send: Any) -> None:
-        mounts = [self._health, *self._by_prefix.values()]
+        lifespans = [MountLifespan(mount) for mount in [self._health, *self._by_prefix.values()]]
         await receive()
         async with trio.open_nursery() as running:
-            lifespans = {mount.name: MountLifespan(mount) for mount in mounts}
-            for lifespan in lifespans.values():
+            for lifespan in lifespans:
                 running.start_soon(lifespan.run)
-            if failures := await self._start(lifespans):
-                self.startup_failures = failures
-                running.cancel_scope.cancel()
-            else:
+            self.startup_failures = await self._start(lifespans)
+            if not self.startup_failures:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 async with trio.open_nursery() as stopping:
-                    for lifespan in lifespans.values():
+                    for lifespan in lifespans:
                         stopping.start_soon(lifespan.stop, SHUTDOWN_SECONDS)
-                running.cancel_scope.cancel()
-                await send({"type": "lifespan.shutdown.complete"})
+            running.cancel_scope.cancel()
         if self.startup_failures:
             sentences = (f"{name}: {failure}" for name, failure in self.startup_failures.items())
             await send({"type": "lifespan.startup.failed", "message": "; ".join(sentences)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
 
-    async def _start(self, lifespans: Mapping[str, MountLifespan]) -> Mapping[str, str]:
+    async def _start(self, lifespans: Sequence[MountLifespan]) -> Mapping[str, str]:
         failures: dict[str, str] = {}
 
-        async def start(name: str, lifespan: MountLifespan) -> None:
+        async def start(lifespan: MountLifespan) -> None:
             if failure := await lifespan.start(self._startup_seconds):
-                failures[name] = failure
+                failures[lifespan.name] = failure
 
         async with trio.open_nursery() as starting:
-            for name, lifespan in lifespans.items():
-                starting.start_soon(start, name, lifespan)
+            for lifespan in lifespans:
+                starting.start_soon(start, lifespan)
         return failures
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import structlog
 import trio
 
-from sage_edge.app.asgi import NotAwaitableError, Receive, Send
+from sage_edge.app.asgi import NotAwaitableError, Receive, Scope, Send
 from sage_edge.core.exchange import (
     ClientDisconnectedError,
     Inbox,
@@ -36,8 +36,18 @@ log = structlog.get_logger(__name__)
 Post = Callable[..., None]
 """`post(function, *arguments)`: run it on the other side, in order, without waiting."""
 
+CLIENT_GONE = "sage_edge.client_gone"
+"""The key in a scope's extensions of the event that `ServerHalf.pump` takes. Not for applications."""
+
 ABANDON_SECONDS = 5.0
 """How long a cancelled application is waited for before its request is given up."""
+
+
+def take_client_gone(scope: Scope) -> tuple[Scope, trio.Event | None]:
+    """The scope as the application may see it, and the server's event."""
+    extensions = dict(scope.get("extensions") or {})
+    client_gone = extensions.pop(CLIENT_GONE, None)
+    return (scope, None) if client_gone is None else ({**scope, "extensions": extensions}, client_gone)
 
 
 def contain(error: BaseException) -> Exception:
@@ -77,7 +87,7 @@ class ApplicationHalf:
         self._consumed = ReceiveWindow()
         self._under_way = SendWindow()
         self._progress = ResponseProgress()
-        self._waiting: list[Event] = []
+        self._changed: Event | None = None
         self._has_asked = False
         self.server: ServerHalf
 
@@ -105,13 +115,13 @@ class ApplicationHalf:
         """
         if self.is_abandoned:
             raise ClientDisconnectedError
+        # Again at the next message, where the application gave up waiting after the last.
+        await self._wait_for_window()
         self._progress.note(message)
         self._under_way.spend(message_cost_bytes(message))
-        self._post(self.server.emit, message)
-        while self._under_way.is_exhausted:
-            await self._wait()
-            if self.is_abandoned:
-                raise ClientDisconnectedError
+        # A copy, because the application may fill its message anew while this one is on its way.
+        self._post(self.server.emit, message.copy())
+        await self._wait_for_window()
 
     def end(self, error: Exception | None) -> None:
         """The application has returned, or raised `error`."""
@@ -127,15 +137,21 @@ class ApplicationHalf:
         self._under_way.restore(credit_bytes)
         self._wake()
 
+    async def _wait_for_window(self) -> None:
+        while self._under_way.is_exhausted:
+            await self._wait()
+            if self.is_abandoned:
+                raise ClientDisconnectedError
+
     async def _wait(self) -> None:
-        event = self._new_event()
-        self._waiting.append(event)
-        await event.wait()
+        if self._changed is None:
+            self._changed = self._new_event()
+        await self._changed.wait()
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            event.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
 
 class ServerHalf:
@@ -189,13 +205,21 @@ class ServerHalf:
         self._error = error
         self._wake_sender.set()
 
-    async def pump(self, receive: Receive, send: Send) -> None:
+    async def pump(self, receive: Receive, send: Send, client_gone: trio.Event | None = None) -> None:
         """Carry messages both ways until the application has ended.
 
         An application that ignores its cancellation is given up after `ABANDON_SECONDS`.
+
+        Args:
+            receive: the server's.
+            send: the server's.
+            client_gone: where the server has one, set when an HTTP client leaves, even while a body that
+                nobody reads keeps `receive` from telling.
         """
         try:
             async with trio.open_nursery() as nursery:
+                if client_gone is not None:
+                    nursery.start_soon(self._watch_client, client_gone)
                 nursery.start_soon(self._pump_to_application, receive, nursery.cancel_scope)
                 await self._pump_to_server(send)
                 nursery.cancel_scope.cancel()
@@ -238,7 +262,7 @@ class ServerHalf:
     async def _pump_to_application(self, receive: Receive, scope: trio.CancelScope) -> None:
         while not self._is_client_gone:
             message = await receive()
-            self._is_client_gone = message["type"].endswith(".disconnect")
+            self._is_client_gone |= message["type"].endswith(".disconnect")
             self._under_way.spend(message_cost_bytes(message))
             self._post(self._application.deliver, message)
             while self._under_way.is_exhausted and not self._is_client_gone:
@@ -251,6 +275,12 @@ class ServerHalf:
         if not self._progress.is_complete:
             log.warning("the gateway ignored its cancellation", after_seconds=self._grace_seconds + ABANDON_SECONDS)
             scope.cancel()
+
+    async def _watch_client(self, client_gone: trio.Event) -> None:
+        await client_gone.wait()
+        self._is_client_gone = True
+        self._post(self._application.deliver, {"type": "http.disconnect"})
+        self._wake_receiver.set()
 
     def _cancel_if_abandoned(self) -> None:
         if self._application.is_abandoned:

@@ -105,6 +105,7 @@ class GatewayThread:
             with _contained():
                 self._loop.run_until_complete(self._finish())
         finally:
+            self._to_gateway.end()
             self._loop.close()
             asyncio.set_event_loop(None)
             self.post_to_edge(self._has_ended.set)
@@ -138,16 +139,23 @@ class _Courier:
         self._wake = wake
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_woken = False
+        self._has_ended = False
 
     def post(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if self._has_ended:
+            return
         self._calls.append((function, arguments))
         if not self._is_woken:
             self._is_woken = True
             try:
                 self._wake(self._run)
             except (RuntimeError, trio.RunFinishedError):
-                # The other loop has ended, and whoever waited there with it.
-                self._calls.clear()
+                self.end()
+
+    def end(self) -> None:
+        """The other loop has ended, and whoever waited there with it: from now on everything is dropped."""
+        self._has_ended = True
+        self._calls.clear()
 
     def _run(self) -> None:
         self._is_woken = False

@@ -46,6 +46,7 @@ class MountLifespan:
 
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
+        self.name = mount.name
         self._is_started = trio.Event()
         self._is_stopped = trio.Event()
         self._failure: str | None = None
@@ -96,26 +97,34 @@ class MountLifespan:
             case "lifespan.startup.complete":
                 self._is_started.set()
             case "lifespan.startup.failed":
-                self._fail(message.get("message") or "no reason given")
+                self._fail(message.get("message", ""))
             case "lifespan.shutdown.complete":
                 self._is_stopped.set()
             case "lifespan.shutdown.failed":
-                self._fail(message.get("message") or "no reason given")
+                self._fail(message.get("message", ""))
                 self._is_stopped.set()
 
     def _note_end(self, reason: str, error: Exception | None) -> None:
         if not self._is_started.is_set():
             self._fail(reason, error)
         elif error is not None and self._failure is None:
-            self._failure = reason
+            self._failure = _first_line(reason)
             log.error("lifespan ended with an error", mount=self._mount.name, exc_info=error)
         self._is_started.set()
         self._is_stopped.set()
 
     def _fail(self, message: str, error: Exception | None = None) -> None:
-        """Keep the first failure, in one line: Starlette sends a whole traceback as its message."""
+        """Keep the first failure, in one line."""
         details = {"exc_info": error} if error is not None else {"exception": message}
         log.debug("lifespan failed", mount=self._mount.name, **details)
         if self._failure is None:
-            self._failure = message.strip().splitlines()[-1]
+            self._failure = _first_line(message)
         self._is_started.set()
+
+
+def _first_line(message: str) -> str:
+    """What a message says, in one line: of a traceback, which is what Starlette sends, the error's own first."""
+    lines = message.strip().splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in after if line and not line[0].isspace()), "no reason given")

@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain
+from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain, take_client_gone
 
 
 class NativeApplication:
@@ -28,12 +28,13 @@ class NativeApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan. Raises what the application raises."""
+        scope, client_gone = take_client_gone(scope)
         cancel_scope = trio.CancelScope()
         half = ApplicationHalf(_call, trio.Event)
         server = ServerHalf(_call, half, cancel_scope.cancel, self._grace_seconds)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run, scope, half, cancel_scope)
-            await server.pump(receive, send)
+            await server.pump(receive, send, client_gone)
         server.raise_error(scope["type"])
 
     async def _run(self, scope: Scope, half: ApplicationHalf, cancel_scope: trio.CancelScope) -> None:

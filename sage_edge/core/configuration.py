@@ -88,7 +88,7 @@ def read_configuration(options: Mapping[str, Any], config_file: Path | None = No
     settings, invalid = _validate(values, origins)
     faults.extend(invalid)
     faulty = {fault.setting for fault in faults}
-    faults.extend(fault for fault in find_conflicts(settings) if fault.setting not in faulty)
+    faults.extend(fault for fault in find_conflicts(settings) if not faulty & {fault.setting, *fault.involved})
     return Configuration(settings, origins, tuple(faults))
 
 
@@ -97,7 +97,8 @@ def _read_toml(path: Path, faults: list[Fault]) -> Mapping[str, Any]:
         if not path.is_file():
             # pydantic-settings passes over a file that is missing; a named one must exist.
             path.open("rb").close()
-        return TomlConfigSettingsSource(Settings, path)()
+        # As it is written: called, the source takes keys in any case, and of two that differ in it drops one.
+        return TomlConfigSettingsSource(Settings, path).toml_data
     except OSError as error:
         faults.append(
             Fault(f"--config: cannot read {path}: {reason_of(error)}", "name an existing TOML file", cause=error)
@@ -126,20 +127,24 @@ def _is_from_kubernetes(name: str, environ: Mapping[str, str]) -> bool:
 
 def _validate(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> tuple[Settings, list[Fault]]:
     """The settings, with faulty values left at their defaults, and a fault for each of those."""
+    # Not left to pydantic: some names with an underscore are parameters of BaseSettings itself.
+    known = {name: value for name, value in values.items() if name in Settings.model_fields}
+    faults = [_explain_unknown(name, origins[name].source) for name in values if name not in known]
     try:
-        return Settings(**values), []
+        return Settings(**known), faults
     except ValidationError as error:
         details = {str(detail["loc"][0]): detail for detail in reversed(error.errors())}
-    faults = [_explain(name, detail, values[name], origins) for name, detail in details.items()]
-    return Settings(**{name: value for name, value in values.items() if name not in details}), faults
+    faults.extend(_explain(name, detail, known[name], origins) for name, detail in details.items())
+    return Settings(**{name: value for name, value in known.items() if name not in details}), faults
+
+
+def _explain_unknown(name: str, file_name: str) -> Fault:
+    close = get_close_matches(name.lower().replace("-", "_"), Settings.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else "remove it"
+    return Fault(f"{file_name}: unknown setting {name!r}", hint)
 
 
 def _explain(name: str, detail: ErrorDetails, value: object, origins: Mapping[str, Origin]) -> Fault:
-    if detail["type"] == "extra_forbidden":
-        file_name = origins[name].source
-        close = get_close_matches(name.lower().replace("-", "_"), Settings.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "remove it"
-        return Fault(f"{file_name}: unknown setting {name!r}", hint)
     hint = f"{option_of(name)} or {environment_variable_of(name)}: {describe(name)}"
     if isinstance(value, str) and value.startswith("tcp://"):
         hint = "Kubernetes set this for a Service called sage-edge; set enableServiceLinks: false in the pod"

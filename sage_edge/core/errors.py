@@ -32,6 +32,7 @@ class Fault:
         code: the exit code this fault asks for.
         cause: the exception behind it, shown at log level debug.
         setting: the settings field it concerns, if any; one fault is reported per field.
+        involved: other settings without which it would be none; where one of those is faulty, this is not reported.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Fault:
     code: ExitCode = ExitCode.CONFIGURATION
     cause: BaseException | None = None
     setting: str | None = None
+    involved: frozenset[str] = frozenset()
 
 
 class EdgeError(Exception):

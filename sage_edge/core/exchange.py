@@ -128,6 +128,7 @@ class ResponseProgress:
         self.is_complete = False
         self._is_body_complete = False
         self._expects_trailers = False
+        self._is_open = False  # as a WebSocket
 
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.
@@ -139,9 +140,10 @@ class ResponseProgress:
             case "http.response.start" | "websocket.http.response.start" | "websocket.accept" as kind:
                 self._require(not self.has_started, kind, "the response has started")
                 self.has_started = True
+                self._is_open = kind == "websocket.accept"
                 self._expects_trailers = bool(message.get("trailers", False))
             case "http.response.body" | "websocket.http.response.body" as kind:
-                self._require(self.has_started, kind, "the response has not started")
+                self._require(self.has_started and not self._is_open, kind, "the response has not started")
                 self._require(not self._is_body_complete, kind, "the body is complete")
                 self._is_body_complete = not message.get("more_body", False)
                 self.is_complete = self._is_body_complete and not self._expects_trailers
@@ -150,9 +152,10 @@ class ResponseProgress:
                 self._require(not self.is_complete, kind, "the response is complete")
                 self.is_complete = not message.get("more_trailers", False)
             case "websocket.send" as kind:
-                self._require(self.has_started and not self.is_complete, kind, "the WebSocket is not open")
+                self._require(self._is_open, kind, "the WebSocket is not open")
             case "websocket.close":
-                self.has_started = self.is_complete = True
+                self.has_started = self.is_complete = self._is_body_complete = True
+                self._is_open = False
 
     @staticmethod
     def _require(is_allowed: bool, kind: str, why_not: str) -> None:

@@ -110,6 +110,8 @@ def decide(request: RequestLine, prefixes: Sequence[str]) -> Route:
     if request.method in {"CONNECT", "TRACE"}:
         return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not supported.", allow=GENERAL_METHODS)
     raw_path = _origin_form(request)
+    if raw_path == b"":
+        return _refuse(HTTPStatus.BAD_REQUEST, "The request target has no path.")
     if raw_path is None:
         return _refuse(HTTPStatus.BAD_REQUEST, "The request target's authority is not the Host.")
     if fault := _malformation(raw_path):
@@ -139,7 +141,7 @@ def _origin_form(request: RequestLine) -> bytes | None:
         return request.raw_path
     default_port = DEFAULT_PORTS.get(scheme.lower())
     authority, slash, path = rest.partition(b"/")
-    if not request.has_absolute_form or request.host is None or default_port is None:
+    if not request.has_absolute_form or not authority or not request.host or default_port is None:
         return None
     if _without_port(authority, default_port) != _without_port(request.host, default_port):
         return None

@@ -171,36 +171,42 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             "--keyfile: a private key is given without a certificate",
             "add --certfile, or leave out --keyfile to serve plaintext",
             setting="keyfile",
+            involved=frozenset({"certfile"}),
         )
     if settings.keyfile_password_file and not settings.certfile:
         yield Fault(
             "--keyfile-password-file: a password is given without a certificate",
             "add --certfile and --keyfile",
             setting="keyfile_password_file",
+            involved=frozenset({"certfile"}),
         )
     if settings.dev_tls and settings.certfile:
         yield Fault(
             "--dev-tls: a certificate is given as well",
             "use either --dev-tls or --certfile",
             setting="dev_tls",
+            involved=frozenset({"certfile"}),
         )
     if settings.client_auth != "none" and not settings.is_tls:
         yield Fault(
             "--client-auth: client certificates need TLS",
             "add --certfile and --keyfile, or --dev-tls",
             setting="client_auth",
+            involved=frozenset({"certfile", "dev_tls"}),
         )
     if settings.client_auth != "none" and not settings.ca_certs:
         yield Fault(
             f"--client-auth: {settings.client_auth} needs the CA that signs the clients' certificates",
             "add --ca-certs FILE",
             setting="client_auth",
+            involved=frozenset({"ca_certs"}),
         )
     if settings.ca_certs and settings.client_auth == "none":
         yield Fault(
             "--ca-certs: client certificates are not asked for",
             "add --client-auth optional or --client-auth required",
             setting="ca_certs",
+            involved=frozenset({"client_auth"}),
         )
 
 

@@ -15,6 +15,7 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+from sage_edge.app.exchange import CLIENT_GONE
 from sage_edge.core.exchange import message_cost_bytes
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -35,6 +36,8 @@ class StreamInbox:
         self._size_bytes = 0
         self._has_ended = False
         self._changed = trio.Event()
+        self.client_gone = trio.Event()
+        """Set when the stream has ended, whatever still waits to be taken."""
         self.on_room: Callable[[], Awaitable[None]] | None = None
         """Called when there is room again, after `is_full` was True."""
 
@@ -45,7 +48,10 @@ class StreamInbox:
 
     async def put(self, message: Any) -> None:
         """Add a message; dropped once the application has ended. The end of a stream waits for nobody."""
-        while self._does_wait and self.is_full and not message["type"].endswith(".disconnect"):
+        is_end = message["type"].endswith(".disconnect")
+        if is_end:
+            self.client_gone.set()
+        while self._does_wait and self.is_full and not is_end:
             await self._changed.wait()
         if not self._has_ended:
             self._messages.append(message)
@@ -104,6 +110,8 @@ class EdgeTaskGroup(TaskGroup):
         # `send` is a method of Hypercorn's stream, which protocols find by its number.
         stream: Any = getattr(send, "__self__")  # noqa: B009  # a callable's type does not have it
         stream.inbox = inbox
+        if scope["type"] == "http":
+            scope["extensions"][CLIENT_GONE] = inbox.client_gone  # type: ignore[assignment]
         self._nursery.start_soon(self._run, inbox, app, config, scope, send)  # type: ignore[union-attr]
         return inbox.put
 

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import threading
 import weakref
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -18,12 +18,19 @@ from tests.app.conftest import gateway_threads, run_in, running_loop_class
 from tests.kit.asgi_calls import WAIT_SECONDS, Signal
 
 Logs = list[MutableMapping[str, Any]]
+Threads = Callable[[], list[threading.Thread]]
 
 
 @pytest.fixture(autouse=True)
-def check_no_thread_is_left() -> Any:
-    yield
-    assert gateway_threads() == []
+def new_threads() -> Iterator[Threads]:
+    """The gateway threads that a test has started and that are alive; at its end there is none."""
+    before = gateway_threads()
+
+    def find() -> list[threading.Thread]:
+        return [thread for thread in gateway_threads() if thread not in before]
+
+    yield find
+    assert find() == []
 
 
 async def start_thread() -> GatewayThread:
@@ -96,22 +103,24 @@ async def test_the_lag_grows_while_the_loop_is_blocked_and_the_edge_goes_on(thre
         nursery.cancel_scope.cancel()
 
 
-async def test_stopping_cancels_what_runs_and_waits_for_it() -> None:
+async def test_stopping_cancels_what_runs_and_waits_for_it(new_threads: Threads) -> None:
     steps: list[str] = []
 
     async def work() -> None:
+        has_begun.set()
         try:
             await asyncio.sleep(WAIT_SECONDS)
         finally:
             await asyncio.sleep(0.01)
             steps.append("cleaned up")
 
+    has_begun = Signal()
     thread = await start_thread()
     await run_in(thread, lambda: asyncio.get_running_loop().create_task(work()))
-    await run_in(thread, lambda: None)
+    await has_begun.wait()
     assert await thread.stop(WAIT_SECONDS)
     assert steps == ["cleaned up"]
-    assert gateway_threads() == []
+    assert new_threads() == []
 
 
 async def test_stopping_closes_asynchronous_generators() -> None:
@@ -128,34 +137,36 @@ async def test_stopping_closes_asynchronous_generators() -> None:
     async def use() -> None:
         generators.append(generate())
         await anext(generators[0])
+        has_begun.set()
 
+    has_begun = Signal()
     thread = await start_thread()
-    task = await run_in(thread, lambda: asyncio.get_running_loop().create_task(use()))
-    await run_in(thread, lambda: None)
-    assert task.done()
+    await run_in(thread, lambda: asyncio.get_running_loop().create_task(use()))
+    await has_begun.wait()
     assert await thread.stop(WAIT_SECONDS)
     assert steps == ["closed"]
 
 
 async def test_stopping_reports_tasks_that_ignore_their_cancellation(logs: Logs) -> None:
     async def ignore() -> None:
+        has_begun.set()
         while True:
             try:
                 await asyncio.sleep(WAIT_SECONDS)
             except asyncio.CancelledError:
                 ignored.set()
 
-    ignored = Signal()
+    has_begun, ignored = Signal(), Signal()
     thread = await start_thread()
     tasks = [await run_in(thread, lambda: asyncio.get_running_loop().create_task(ignore()))]
-    await run_in(thread, lambda: None)
+    await has_begun.wait()
     assert await thread.stop(0.5)
     assert ignored.is_set
     assert logs == [{"event": "gateway tasks ignored their cancellation", "tasks": 1, "log_level": "warning"}]
     tasks[0]._log_destroy_pending = False  # asyncio complains of it otherwise
 
 
-async def test_a_loop_blocked_beyond_the_limit_is_left_behind() -> None:
+async def test_a_loop_blocked_beyond_the_limit_is_left_behind(new_threads: Threads) -> None:
     unblock, is_blocked = threading.Event(), Signal()
 
     def block() -> None:
@@ -166,12 +177,14 @@ async def test_a_loop_blocked_beyond_the_limit_is_left_behind() -> None:
     thread.post(block)
     await is_blocked.wait()
     assert not await thread.stop(0.05)
-    assert len(gateway_threads()) == 1
+    (left,) = new_threads()
     unblock.set()
-    await trio.to_thread.run_sync(gateway_threads()[0].join, WAIT_SECONDS)
+    await trio.to_thread.run_sync(left.join, WAIT_SECONDS)
 
 
-async def test_a_worker_thread_of_the_gateway_blocked_beyond_the_limit_is_left_behind_too() -> None:
+async def test_a_worker_thread_of_the_gateway_blocked_beyond_the_limit_is_left_behind_too(
+    new_threads: Threads,
+) -> None:
     # Python waits for such a thread when it exits, so the edge must be told.
     unblock, is_blocked = threading.Event(), Signal()
 
@@ -184,7 +197,7 @@ async def test_a_worker_thread_of_the_gateway_blocked_beyond_the_limit_is_left_b
     await is_blocked.wait()
     has_stopped = await thread.stop(0.2)
     unblock.set()
-    for left in gateway_threads():
+    for left in new_threads():
         await trio.to_thread.run_sync(left.join, WAIT_SECONDS)
     assert not has_stopped
 
@@ -216,7 +229,7 @@ async def test_what_is_posted_after_the_end_is_dropped() -> None:
     assert len(arguments) == 0
 
 
-def test_a_thread_outlives_the_loop_of_the_edge_without_harm() -> None:
+def test_a_thread_outlives_the_loop_of_the_edge_without_harm(new_threads: Threads) -> None:
     unblock = threading.Event()
 
     async def run() -> None:
@@ -225,7 +238,7 @@ def test_a_thread_outlives_the_loop_of_the_edge_without_harm() -> None:
         assert not await thread.stop(0.01)
 
     trio.run(run)
-    left = gateway_threads()
+    (left,) = new_threads()
     unblock.set()
-    left[0].join(WAIT_SECONDS)
-    assert not left[0].is_alive()
+    left.join(WAIT_SECONDS)
+    assert not left.is_alive()

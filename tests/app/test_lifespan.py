@@ -60,6 +60,14 @@ def raising(error: BaseException) -> ASGIApplication:
     return application
 
 
+async def fail_and_raise(scope: Scope, receive: Receive, send: Send) -> None:
+    """Fail for a reason, and then in whatever way comes of it; the reason is what counts."""
+    await receive()
+    await send({"type": FAILED, "message": "no database"})
+    await send({"type": FAILED, "message": "ValueError: of what comes of it"})
+    raise ValueError("of what comes of it")
+
+
 async def hang(scope: Scope, receive: Receive, send: Send) -> None:
     """Never start."""
     await receive()
@@ -136,7 +144,7 @@ FAILURES = {
         sending({"type": FAILED, "message": "Traceback:\n  File x\nValueError: no database\n"}),
         "ValueError: no database",
     ),
-    "sent and raised": (sending({"type": FAILED, "message": "no database"}, {}), "no database"),
+    "sent and raised": (fail_and_raise, "no database"),
     "raised": (raising(ValueError("no database")), "ValueError: no database"),
     "raised without a message": (raising(ValueError()), "ValueError:"),
     "left": (raising(SystemExit("no licence")), "SystemExit('no licence')"),

@@ -28,7 +28,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "llm_prefix": ("/option", "/environment", "/file"),
     "no_llm": (True, "1", True),
     "startup_seconds": (1.0, "2", 3),
-    "cancel_grace_seconds": (1.0, "2", 3),
+    "cancel_grace_seconds": (4.0, "2", 3),
     "log_level": ("debug", "WARNING", "error"),
     "log_format": ("json", "json", "json"),
     "access_log": (False, "no", False),
@@ -154,7 +154,8 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         ("llm-prefix", "did you mean llm_prefix?"),
         ("Drain_Seconds", "did you mean drain_seconds?"),
         ("zzz", "remove it"),
-        ("_env_file", "remove it"),
+        ("_cli_parse_args", "remove it"),
+        ("__pydantic_self__", "remove it"),
     ],
 )
 def test_an_unknown_key_in_the_file_is_a_fault(file: Path, key: str, hint: str) -> None:

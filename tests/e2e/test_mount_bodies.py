@@ -143,7 +143,7 @@ def test_an_http1_request_is_over_once_its_answer_has_left_the_body_unread(mount
         mounted.tell(key, "answer")
         assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
 
-    ended = mounted.edge.log.wait_for(rf"path=\S*/hold/{key} status=401 .*ending=(.*)", seconds=5)
+    ended = mounted.edge.log.wait_for(rf"path=\S*/hold/{key} status=401 .*ending=(\w+)", seconds=5)
     assert ended[1] == "complete"
 
 
