@@ -93,6 +93,9 @@ class EdgeH2Protocol(H2Protocol):
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
         except h2.exceptions.ProtocolError:
             return  # the client has ended it already
+        del self.stream_buffers[stream_id]
+        self.priority.remove_stream(stream_id)
+        await buffer.close()
         await self._flush()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
@@ -111,17 +114,22 @@ class EdgeH2Protocol(H2Protocol):
             await stream.handle(Body(stream_id=event.stream_id, data=event.data))
             inbox: StreamInbox | None = getattr(stream, "inbox", None)
             if inbox is not None and inbox.is_full:
-                inbox.on_room = partial(self._return_credit, event.stream_id)
+                inbox.on_room = partial(self._return_credit_later, event.stream_id)
                 return
         # DATA of a stream that is gone, answered before its body had arrived (a 401, 404 or 413: traps 1
         # and 16), counts against the connection's window all the same (section 5.1).
-        await self._return_credit(event.stream_id)
+        self._return_credit(event.stream_id)
 
-    async def _return_credit(self, stream_id: int) -> None:
+    def _return_credit(self, stream_id: int) -> None:
         owed_bytes = self._owed_bytes.pop(stream_id, 0)
         if owed_bytes and not self.closed:
             self.connection.acknowledge_received_data(owed_bytes, stream_id)
-            await self._flush()
+
+    def _return_credit_later(self, stream_id: int) -> None:
+        """The same for an application's task, whose cancellation must not cost the connection its bytes."""
+        self._return_credit(stream_id)
+        if not self.closed:
+            self.task_group.spawn(self._flush)
 
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
         if status := _find_refusal(dict(request.headers)):

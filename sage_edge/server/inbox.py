@@ -38,8 +38,9 @@ class StreamInbox:
         self._changed = trio.Event()
         self.client_gone = trio.Event()
         """Set when the stream has ended, whatever still waits to be taken."""
-        self.on_room: Callable[[], Awaitable[None]] | None = None
-        """Called when there is room again, after `is_full` was True."""
+        self.on_room: Callable[[], None] | None = None
+        """Called when there is room again, after `is_full` was True. It must not wait: an application's
+        `receive` may be cancelled at any time, and the connection's bytes must not be lost with it."""
 
     @property
     def is_full(self) -> bool:
@@ -66,20 +67,20 @@ class StreamInbox:
         message = self._messages.popleft()
         self._size_bytes -= message_cost_bytes(message)
         if was_above and self._size_bytes <= LOW_WATER_BYTES:
-            await self._make_room()
+            self._make_room()
         return message
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """The application has ended: whoever waits for room goes on."""
         self._has_ended = True
         self._messages.clear()
         self._size_bytes = 0
-        await self._make_room()
+        self._make_room()
 
-    async def _make_room(self) -> None:
+    def _make_room(self) -> None:
         self._wake()
         if self.on_room is not None:
-            await self.on_room()
+            self.on_room()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -119,4 +120,4 @@ class EdgeTaskGroup(TaskGroup):
         try:
             await _handle(app, config, scope, inbox.get, send, trio.to_thread.run_sync, trio.from_thread.run)
         finally:
-            await inbox.end()
+            inbox.end()
