@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from sage_edge.server.development_certificates import create_development_certificates
+from tests.kit.default_port import default_port
+
+__all__ = ["default_port"]
 
 
 @pytest.fixture(scope="session")

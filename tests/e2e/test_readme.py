@@ -98,6 +98,7 @@ def test_every_shell_command_is_run_by_a_test() -> None:
 
 
 @pytest.mark.demo
+@pytest.mark.usefixtures("default_port")
 def test_the_demo_serves_and_answers_as_shown() -> None:
     pytest.importorskip("sagellm_gateway", reason="the SAGE gateway is published for Python 3.11 only")
     curls = [command for command in commands() if command.startswith("curl ")]
@@ -115,6 +116,7 @@ def test_the_demo_serves_and_answers_as_shown() -> None:
     assert said.strip()
 
 
+@pytest.mark.usefixtures("default_port")
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith("sage-edge ")])
 def test_command_lines_serve(command: str, tmp_path: Path) -> None:
     if "my_module" not in command and "--no-llm" not in command:
@@ -126,6 +128,7 @@ def test_command_lines_serve(command: str, tmp_path: Path) -> None:
             output.wait_for(r"\[info\] ready")
 
 
+@pytest.mark.usefixtures("default_port")
 @pytest.mark.parametrize("command", [command for command in commands() if command.startswith("pip ")])
 def test_pip_installs_from_the_checkout(command: str, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", str(tmp_path))

@@ -19,6 +19,8 @@ import pytest
 
 from tests.kit.edge import Output, clean_environment, edge_command, run_edge
 
+pytestmark = pytest.mark.usefixtures("default_port")
+
 URL = "http://localhost:8899"
 
 # Stands where `auto` looks first, so that what the command lines do is shown without the SAGE packages too.
