@@ -54,6 +54,8 @@ class _Call:
 
     def start(self, context: contextvars.Context) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
+        # Cancelled before its first step, `_run` never runs.
+        self._task.add_done_callback(lambda task: self._half.end(None) if task.cancelled() else None)
 
     async def _run(self) -> None:
         error: Exception | None = None

@@ -71,7 +71,23 @@ class EdgeConnection(TCPServer):
         self._has_ended = False
 
     async def run(self) -> None:
-        """Make the handshake if there is one, then serve until the connection ends."""
+        """Make the handshake if there is one, then serve until the connection ends or is cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._cut_when_cancelled)
+            await self._serve()
+            nursery.cancel_scope.cancel()
+
+    async def _cut_when_cancelled(self) -> None:
+        """Close the socket beneath Hypercorn's sends, which a cancellation does not reach (trap 6).
+
+        Without this a client that stops reading outlives the drain's limit and a second signal.
+        """
+        try:
+            await trio.sleep_forever()
+        finally:
+            await trio.aclose_forcefully(getattr(self.stream, "transport_stream", self.stream))
+
+    async def _serve(self) -> None:
         is_tls = isinstance(self.stream, trio.SSLStream)
         try:
             alpn_protocol = await self._handshake() if is_tls else None
@@ -101,6 +117,12 @@ class EdgeConnection(TCPServer):
             self._is_lingering = True
             return
         if isinstance(event, Updated) and self._has_ended:
+            return
+        if isinstance(event, RawData):
+            # Hypercorn shields the send and not the wait for its turn: cancelled there, the bytes of every
+            # stream that were taken from the codec would be lost.
+            with trio.CancelScope(shield=True):
+                await super().protocol_send(event)
             return
         await super().protocol_send(event)
 

@@ -13,13 +13,36 @@ import h2.errors
 import h2.events
 import h2.exceptions
 from hypercorn.events import Closed, Event
-from hypercorn.protocol.events import Body, StreamClosed, Trailers
+from hypercorn.protocol.events import Body, EndBody, EndData, StreamClosed, Trailers
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import BUFFER_LOW_WATER, H2Protocol, StreamBuffer
 from hypercorn.protocol.ws_stream import WSStream
 
 from sage_edge.server.inbox import StreamInbox
 from sage_edge.server.websocket import adopt
+
+CONNECTION_WINDOW_BYTES = 16 * 2**20
+"""For all bodies of a connection. No larger than a stream's, one that nobody reads would hold up the others."""
+INITIAL_WINDOW_BYTES = 65_535
+"""What a connection begins with (section 6.9.2)."""
+
+
+class EdgeStreamBuffer(StreamBuffer):
+    """Hypercorn's buffer of what a stream has to send, with back pressure.
+
+    Its own lets the application go on whenever little is taken out, a closed window's nothing too, and
+    so took all that an application sent into memory (traps 2 and 17).
+    """
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take out so much; the application goes on once little is left."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
 
 
 class EdgeH2Protocol(H2Protocol):
@@ -28,6 +51,12 @@ class EdgeH2Protocol(H2Protocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._owed_bytes: dict[int, int] = {}  # received and not yet credited, by stream
+
+    async def initiate(self, *arguments: Any) -> None:
+        """Send the server's preface, and open the connection's window."""
+        await super().initiate(*arguments)
+        self.connection.increment_flow_control_window(CONNECTION_WINDOW_BYTES - INITIAL_WINDOW_BYTES)
+        await self._flush()
 
     async def handle(self, event: Event) -> None:
         """Take bytes or the end of the connection."""
@@ -50,6 +79,10 @@ class EdgeH2Protocol(H2Protocol):
         if isinstance(event, StreamClosed):
             await self._end_incomplete(event.stream_id)
         await super().stream_send(event)
+        if isinstance(event, EndBody | EndData) and event.stream_id in self.stream_buffers:
+            # Its bytes had gone before its end was known: nothing but END_STREAM is left, and the connection's
+            # GOAWAY must not overtake it either.
+            await self._send_data(event.stream_id)
 
     async def _send_data(self, stream_id: int) -> None:
         """Send what one stream may send, its end with its last bytes.
@@ -138,7 +171,12 @@ class EdgeH2Protocol(H2Protocol):
             await self._flush()
             return
         await super()._create_stream(request)
+        if buffer := self.stream_buffers.get(request.stream_id):
+            buffer.__class__ = EdgeStreamBuffer  # as `adopt` does, and for its reason
         await adopt(self.streams.get(request.stream_id))
+
+    async def _priority_updated(self, event: h2.events.PriorityUpdated) -> None:
+        """Ignore it: section 5.3.2 deprecates it, and the tree that Hypercorn keeps ends the connection once full."""
 
 
 def _find_refusal(headers: dict[bytes, bytes]) -> HTTPStatus | None:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from hypercorn.protocol.events import Body, Data, EndBody, Event, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.typing import WebsocketAcceptEvent
 from wsproto.connection import ConnectionState
 from wsproto.events import CloseConnection
 from wsproto.events import Event as WSProtoEvent
@@ -40,6 +41,14 @@ class EdgeWSStream(WSStream):
             await self.app_put({"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason or ""})
             return
         await super().handle(event)
+
+    async def _accept(self, message: WebsocketAcceptEvent) -> None:
+        try:
+            await super()._accept(message)
+        except Exception:
+            if not self.handshake.accepted:  # Hypercorn counts it as open already, and then trips over that
+                self.state = ASGIWebsocketState.HANDSHAKE
+            raise
 
     async def _send_wsproto_event(self, event: WSProtoEvent) -> None:
         if isinstance(event, CloseConnection) and self.connection.state is ConnectionState.REMOTE_CLOSING:

@@ -63,8 +63,10 @@ async def serve(
                     handler_nursery=connections,
                 )
             )
-            await stop.wait()
-            remove_paths(sockets)  # first: trio closes them as it stops accepting
+            try:
+                await stop.wait()
+            finally:
+                remove_paths(sockets)  # first: trio closes them as it stops accepting
             accepting.cancel_scope.cancel()
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + drain_seconds

@@ -61,6 +61,10 @@ def test_settings_table_is_that_of_the_settings() -> None:
     assert settings_table() in README.read_text()
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README.read_text()
+
+
 def test_limits_are_those_of_the_worker() -> None:
     text = README.read_text()
     assert f"| TLS handshake | {worker.HANDSHAKE_SECONDS:.0f} s |" in text
