@@ -42,6 +42,8 @@ class AccessLogLayer:
         try:
             await self._application(scope, watched_receive, watched_send)
         finally:
+            if record.is_delivered:
+                record.write("complete")
             record.write("client left" if record.has_client_left else "cut")
 
 
@@ -61,6 +63,10 @@ class _Record:
     @property
     def is_complete(self) -> bool:
         return self._progress.is_complete
+
+    @property
+    def is_delivered(self) -> bool:
+        return self._progress.is_delivered
 
     def note_received(self, message: Message) -> None:
         self.has_client_left = message["type"].endswith(".disconnect")

@@ -94,7 +94,7 @@ class ApplicationHalf:
     @property
     def is_abandoned(self) -> bool:
         """Whether the client left before it had the whole answer."""
-        return self._inbox.is_disconnected and not self._progress.is_complete
+        return self._inbox.is_disconnected and not self._progress.is_delivered
 
     async def receive(self) -> Message:
         """The application's `receive`."""
@@ -241,7 +241,7 @@ class ServerHalf:
             raise LifespanUnsupportedError from self._error
         if self._error is None:
             return
-        if self._is_client_gone and not self._progress.is_complete:
+        if self._is_client_gone and not self._progress.is_delivered:
             log.debug("request ended after its client left", error=repr(self._error))
             return
         raise self._error
@@ -260,9 +260,14 @@ class ServerHalf:
             await self._wake_sender.wait()
 
     async def _pump_to_application(self, receive: Receive, scope: trio.CancelScope) -> None:
-        while not self._is_client_gone:
+        has_disconnected = False
+        while not has_disconnected:
+            # To the disconnect itself, for the layers above see what is received here.
             message = await receive()
-            self._is_client_gone |= message["type"].endswith(".disconnect")
+            has_disconnected = message["type"].endswith(".disconnect")
+            if self._is_client_gone:
+                continue  # the application has been told
+            self._is_client_gone = has_disconnected
             self._under_way.spend(message_cost_bytes(message))
             self._post(self._application.deliver, message)
             while self._under_way.is_exhausted and not self._is_client_gone:
@@ -272,7 +277,7 @@ class ServerHalf:
         self._post(self._cancel_if_abandoned)
         await trio.sleep(ABANDON_SECONDS)
         # By now a complete answer has arrived here, whatever the application does afterwards.
-        if not self._progress.is_complete:
+        if not self._progress.is_delivered:
             log.warning("the gateway ignored its cancellation", after_seconds=self._grace_seconds + ABANDON_SECONDS)
             scope.cancel()
 

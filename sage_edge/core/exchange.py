@@ -126,9 +126,19 @@ class ResponseProgress:
     def __init__(self) -> None:
         self.has_started = False
         self.is_complete = False
+        self._missing_bytes: int | None = None
+        """Of the body, where its length was announced."""
         self._is_body_complete = False
         self._expects_trailers = False
         self._is_open = False  # as a WebSocket
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the client has all it was promised, so that its leaving is no loss.
+
+        That can be before the answer is complete: middleware often sends the end as an empty message of its own.
+        """
+        return self.is_complete or (self._missing_bytes == 0 and not self._expects_trailers)
 
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.
@@ -142,10 +152,13 @@ class ResponseProgress:
                 self.has_started = True
                 self._is_open = kind == "websocket.accept"
                 self._expects_trailers = bool(message.get("trailers", False))
+                self._missing_bytes = _find_length(message)
             case "http.response.body" | "websocket.http.response.body" as kind:
                 self._require(self.has_started and not self._is_open, kind, "the response has not started")
                 self._require(not self._is_body_complete, kind, "the body is complete")
                 self._is_body_complete = not message.get("more_body", False)
+                if self._missing_bytes is not None:
+                    self._missing_bytes -= len(message.get("body", b""))
                 self.is_complete = self._is_body_complete and not self._expects_trailers
             case "http.response.trailers" as kind:
                 self._require(self._is_body_complete, kind, "the body is not complete")
@@ -161,3 +174,11 @@ class ResponseProgress:
     def _require(is_allowed: bool, kind: str, why_not: str) -> None:
         if not is_allowed:
             raise UnexpectedMessageError(f"{kind} was sent, but {why_not}")
+
+
+def _find_length(message: Message) -> int | None:
+    """The length that the start of an answer announces, if any (RFC 9110 section 8.6)."""
+    for name, value in message.get("headers", ()):
+        if bytes(name).lower() == b"content-length" and bytes(value).isdigit():
+            return int(value)
+    return None

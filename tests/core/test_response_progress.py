@@ -75,3 +75,24 @@ def test_messages_of_other_types_change_nothing(kind: str) -> None:
         before = (progress.has_started, progress.is_complete)
         progress.note({"type": kind})
         assert (progress.has_started, progress.is_complete) == before
+
+
+def test_an_answer_of_announced_length_is_delivered_with_its_last_byte() -> None:
+    progress = ResponseProgress()
+    progress.note({"type": "http.response.start", "headers": [(b"Content-Length", b"5")]})
+    assert not progress.is_delivered
+    progress.note({"type": "http.response.body", "body": b"he", "more_body": True})
+    assert not progress.is_delivered
+    progress.note({"type": "http.response.body", "body": b"llo", "more_body": True})
+    assert progress.is_delivered
+    assert not progress.is_complete
+    progress.note({"type": "http.response.body"})
+    assert progress.is_complete
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"x")], [(b"content-type", b"0")]])
+def test_an_answer_of_unknown_length_is_delivered_when_it_is_complete(headers: list[tuple[bytes, bytes]]) -> None:
+    progress = ResponseProgress()
+    progress.note({"type": "http.response.start", "headers": headers})
+    progress.note({"type": "http.response.body", "body": b"all", "more_body": True})
+    assert not progress.is_delivered
