@@ -41,7 +41,7 @@ from sage_edge.core.settings import (
     default_of,
     describe,
     environment_variable_of,
-    option_of,
+    spellings_of,
 )
 
 INTERRUPTED = 128 + 2
@@ -61,8 +61,12 @@ class DefaultServeGroup(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Show the options of `serve` too."""
-        self.params.extend(param for param in self.commands["serve"].params if param.name != "help")
-        super().format_help(ctx, formatter)
+        own = self.params
+        self.params = [*own, *self.commands["serve"].params]
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.params = own
 
 
 app = typer.Typer(
@@ -141,15 +145,12 @@ def _option_parameters() -> Iterator[inspect.Parameter]:
     yield _parameter("config", Path | None, config)
     for group in GROUPS:
         for name, field in group.model_fields.items():
-            option, default = option_of(name), default_of(name)
-            declaration = {True: f"{option}/--no-{option[2:]}", False: option}[
-                field.annotation is bool and name != "no_llm"
-            ]
+            default = default_of(name)
             note = f"[env: {environment_variable_of(name)}]"
             if default not in {None, ()}:
                 note += f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
             info = typer.Option(
-                declaration,
+                "/".join(spellings_of(name)),
                 help=f"{describe(name)} {note}",
                 metavar=_metavar(name, field.annotation),
                 show_default=False,
@@ -243,16 +244,14 @@ def check(configuration: Configuration) -> None:
 def config(configuration: Configuration) -> None:
     """Print the effective settings as TOML, and where each value came from."""
     print("\n".join(format_configuration(configuration)))
-    if configuration.faults:
-        raise EdgeError(*configuration.faults)
+    configuration.raise_faults()
 
 
 @app.command(name="routes")
 @_with_settings
 def routes(configuration: Configuration) -> None:
     """Print which paths are answered by what."""
-    if configuration.faults:
-        raise EdgeError(*configuration.faults)
+    configuration.raise_faults()
     print("\n".join(format_rows(describe_routes(configuration.settings))))
 
 
@@ -262,8 +261,7 @@ def probe(configuration: Configuration) -> None:
     """Ask the edge running on this machine whether it is ready: exit 0 or 1."""
     from sage_edge.server.probe import ask_readiness
 
-    if configuration.faults:
-        raise EdgeError(*configuration.faults)
+    configuration.raise_faults()
     print(ask_readiness(configuration.settings))
 
 

@@ -36,13 +36,13 @@ class AccessLogLayer:
         async def watched_send(message: Message) -> None:
             record.note_sent(message)
             await send(message)
-            if record.is_complete:
+            if record.progress.is_complete:
                 record.write("complete")
 
         try:
             await self._application(scope, watched_receive, watched_send)
         finally:
-            if record.is_delivered:
+            if record.progress.is_delivered:
                 record.write("complete")
             record.write("client left" if record.has_client_left else "cut")
 
@@ -53,27 +53,19 @@ class _Record:
     def __init__(self, scope: Scope) -> None:
         self._started_at = time.perf_counter()
         self._scope = scope
-        self._progress = ResponseProgress()
         self._status = 0
         self._received_bytes = 0
         self._sent_bytes = 0
         self._is_written = False
         self.has_client_left = False
-
-    @property
-    def is_complete(self) -> bool:
-        return self._progress.is_complete
-
-    @property
-    def is_delivered(self) -> bool:
-        return self._progress.is_delivered
+        self.progress = ResponseProgress()
 
     def note_received(self, message: Message) -> None:
         self.has_client_left = message["type"].endswith(".disconnect")
         self._received_bytes += _size_bytes(message)
 
     def note_sent(self, message: Message) -> None:
-        self._progress.note(message)
+        self.progress.note(message)
         if message["type"] == "websocket.accept":
             self._status = 101
         elif message["type"] == "websocket.close" and not self._status:

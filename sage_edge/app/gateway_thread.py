@@ -26,7 +26,7 @@ HEARTBEAT_SECONDS = 0.2
 class GatewayThread:
     """The thread. `start` it, use `post`, run `watch` beside, and `stop` it: once each.
 
-    All methods but `post_to_edge` belong to the trio side.
+    Its public methods but `post_to_edge` belong to the trio side.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from sage_edge.core.errors import Fault, reason_of
+from sage_edge.core.errors import EdgeError, Fault, reason_of
 from sage_edge.core.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
@@ -57,6 +57,11 @@ class Configuration:
     settings: Settings
     origins: Mapping[str, Origin]
     faults: tuple[Fault, ...]
+
+    def raise_faults(self) -> None:
+        """Raise an EdgeError with the faults, if there are any."""
+        if self.faults:
+            raise EdgeError(*self.faults)
 
 
 def read_configuration(options: Mapping[str, Any], config_file: Path | None = None) -> Configuration:

@@ -215,6 +215,13 @@ def option_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def spellings_of(name: str) -> Sequence[str]:
+    """The command-line option of a field, and the one that turns it off, if it has one."""
+    option = option_of(name)
+    is_switch = Settings.model_fields[name].annotation is bool and not name.startswith("no_")
+    return (option, f"--no-{option[2:]}") if is_switch else (option,)
+
+
 def environment_variable_of(name: str) -> str:
     """The environment variable of a field."""
     return ENVIRONMENT_PREFIX + name.upper()

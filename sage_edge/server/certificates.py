@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
+from sage_edge.core.settings import option_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def require_pem(content: bytes, path: Path, *, setting: str | None = None) -> No
 
 def file_fault(what: str, hint: str, *, setting: str | None = None, cause: BaseException | None = None) -> Fault:
     """Build a start-up fault whose text begins with the option that named the file, where one did."""
-    prefix = f"--{setting.replace('_', '-')}: " if setting else ""
+    prefix = f"{option_of(setting)}: " if setting else ""
     return Fault(prefix + what, hint, ExitCode.STARTUP, cause, setting)
 
 

@@ -118,13 +118,10 @@ class EdgeConnection(TCPServer):
             return
         if isinstance(event, Updated) and self._has_ended:
             return
-        if isinstance(event, RawData):
-            # Hypercorn shields the send and not the wait for its turn: cancelled there, the bytes of every
-            # stream that were taken from the codec would be lost.
-            with trio.CancelScope(shield=True):
-                await super().protocol_send(event)
-            return
-        await super().protocol_send(event)
+        # Hypercorn shields the send and not the wait for its turn: cancelled there, the bytes of every
+        # stream that were taken from the codec would be lost.
+        with trio.CancelScope(shield=isinstance(event, RawData)):
+            await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         with self._lingering:

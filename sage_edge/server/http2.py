@@ -1,6 +1,6 @@
-"""HTTP/2 on one connection: Hypercorn's protocol, mended where one stream could harm the others.
+"""HTTP/2 on one connection: Hypercorn's protocol, mended where ordinary clients run into it.
 
-Only what real clients run into is mended here; section numbers are those of RFC 9113.
+Section numbers are those of RFC 9113.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class EdgeH2Protocol(H2Protocol):
             return
         if isinstance(event, Trailers) and event.stream_id in self.stream_buffers:
             await super().stream_send(event)
-            if buffer := self.stream_buffers.pop(event.stream_id, None):
-                self.priority.remove_stream(event.stream_id)
-                await buffer.close()
+            await self._forget(event.stream_id)
             return
         if isinstance(event, StreamClosed):
             await self._end_incomplete(event.stream_id)
@@ -103,9 +101,7 @@ class EdgeH2Protocol(H2Protocol):
         except h2.exceptions.ProtocolError:
             has_ended = True  # the stream or the connection ended while its bytes waited
         if has_ended:
-            del self.stream_buffers[stream_id]
-            self.priority.remove_stream(stream_id)
-            await buffer.close()
+            await self._forget(stream_id)
         elif not data:
             self.priority.block(stream_id)
         await self._flush()
@@ -126,10 +122,14 @@ class EdgeH2Protocol(H2Protocol):
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
         except h2.exceptions.ProtocolError:
             return  # the client has ended it already
-        del self.stream_buffers[stream_id]
-        self.priority.remove_stream(stream_id)
-        await buffer.close()
+        await self._forget(stream_id)
         await self._flush()
+
+    async def _forget(self, stream_id: int) -> None:
+        """Drop what is kept of a stream that has nothing more to send."""
+        if buffer := self.stream_buffers.pop(stream_id, None):
+            self.priority.remove_stream(stream_id)
+            await buffer.close()
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:

@@ -39,7 +39,7 @@ class StreamInbox:
         self.client_gone = trio.Event()
         """Set when the stream has ended, whatever still waits to be taken."""
         self.on_room: Callable[[], None] | None = None
-        """Called when there is room again, after `is_full` was True. It must not wait: an application's
+        """Called once, when there is room again after `is_full` was True. It must not wait: an application's
         `receive` may be cancelled at any time, and the connection's bytes must not be lost with it."""
 
     @property
@@ -79,8 +79,9 @@ class StreamInbox:
 
     def _make_room(self) -> None:
         self._wake()
-        if self.on_room is not None:
-            self.on_room()
+        on_room, self.on_room = self.on_room, None
+        if on_room is not None:
+            on_room()
 
     def _wake(self) -> None:
         self._changed.set()

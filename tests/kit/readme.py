@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sage_edge.core.settings import GROUPS, default_of, describe, environment_variable_of, option_of
+from sage_edge.core.settings import GROUPS, default_of, describe, environment_variable_of, spellings_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -14,10 +14,8 @@ def settings_table() -> str:
     """The settings reference, from the settings."""
     lines = ["| option | environment | default | meaning | in the file |", "| --- | --- | --- | --- | --- |"]
     for group in GROUPS:
-        for name, field in group.model_fields.items():
-            option = option_of(name)
-            if field.annotation is bool and name != "no_llm":
-                option += f", --no-{option[2:]}"
+        for name in group.model_fields:
+            option = ", ".join(spellings_of(name))
             default = default_of(name)
             shown = "none" if default in {None, ()} else str(default).lower() if isinstance(default, bool) else default
             lines.append(f"| `{option}` | `{environment_variable_of(name)}` | {shown} | {describe(name)} | `{name}` |")
