@@ -1,7 +1,10 @@
 """Calls an application that runs on asyncio, in its gateway's thread, from the edge's trio loop.
 
-The halves of each call are in `app.exchange`; the thread and the carrying of posts between the
-loops are in `app.gateway_thread`.
+Each call has a part on either side. They share no state: they post to each other, in order (the
+thread, and the carrying of posts, are `app.gateway_thread`'s), and bound what is under way with
+windows of credit. Nobody waits on the edge's side for a message: what the client sends is posted
+as it comes, and what the application sends is written as it arrives, so that one wake-up of
+either loop moves everything that is ready, for every call.
 """
 
 from __future__ import annotations
@@ -9,9 +12,29 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain, take_client_gone
+import structlog
+import trio
+
+from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
+from sage_edge.app.called import CalledExchange
+from sage_edge.app.exchange import Exchange, contain, take_exchange
 from sage_edge.app.gateway_thread import GatewayThread
+from sage_edge.core.exchange import (
+    ClientDisconnectedError,
+    Inbox,
+    LifespanUnsupportedError,
+    Message,
+    ReceiveWindow,
+    ResponseProgress,
+    SendWindow,
+    message_cost_bytes,
+    received_cost_bytes,
+)
+
+log = structlog.get_logger(__name__)
+
+ABANDON_SECONDS = 5.0
+"""How long a cancelled application is waited for before its request is given up."""
 
 
 class BridgedApplication:
@@ -20,47 +43,224 @@ class BridgedApplication:
     Args:
         application: the asyncio application.
         thread: where it runs; must be running whenever this is called.
-        grace_seconds: how long a request may go on after its client left.
     """
 
-    def __init__(self, application: ASGIApplication, thread: GatewayThread, *, grace_seconds: float) -> None:
+    def __init__(self, application: ASGIApplication, thread: GatewayThread) -> None:
         self._application = application
         self._thread = thread
-        self._grace_seconds = grace_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan. Raises what the application raises.
 
         The application sees the caller's context variables.
+
+        Raises:
+            LifespanUnsupportedError: a lifespan ended before it asked for a message.
         """
-        scope, client_gone = take_client_gone(scope)
-        call = _Call(self._application, self._thread, scope, self._grace_seconds)
-        self._thread.post(call.start, contextvars.copy_context())
-        await call.server.pump(receive, send, client_gone)
-        call.server.raise_error(scope["type"])
+        scope, exchange = take_exchange(scope)
+        if exchange is not None:
+            call = await self._run(scope, exchange)
+        else:
+            async with CalledExchange.open(scope, receive, send) as called:
+                call = await self._run(scope, called)
+        call.raise_error(scope["type"])
+
+    async def _run(self, scope: Scope, exchange: Exchange) -> _EdgePart:
+        call = _EdgePart(self._application, self._thread, scope, exchange)
+        call.start()
+        await call.wait()
+        return call
 
 
-class _Call:
-    """One call; all but `server` is used in the gateway's thread alone."""
+class _EdgePart:
+    """One call beside the server: a sink for what the client sends; writes what the application sends."""
 
-    def __init__(self, application: ASGIApplication, thread: GatewayThread, scope: Scope, grace_seconds: float) -> None:
+    def __init__(self, application: ASGIApplication, thread: GatewayThread, scope: Scope, exchange: Exchange) -> None:
+        self._post = thread.post
+        self._exchange = exchange
+        self._written = ReceiveWindow()
+        self._owed_bytes = 0  # for what was written and waits
+        self._has_ended = trio.Event()
+        self._has_asked = False
+        self._error: Exception | None = None
+        self._gateway_part = _GatewayPart(application, thread, scope, self, has_to_ask=exchange.want is not None)
+
+    def start(self) -> None:
+        """Start the application, with all that has come for it."""
+        self._post(self._gateway_part.start, contextvars.copy_context())
+        self._exchange.attach(self)
+
+    async def wait(self) -> None:
+        """Wait until the application has ended. One that ignores its cancellation is given up."""
+        try:
+            await self._has_ended.wait()
+        except trio.Cancelled:
+            self._post(self._gateway_part.cancel)
+            with trio.move_on_after(ABANDON_SECONDS, shield=True):
+                await self._has_ended.wait()
+                raise
+            log.warning("the gateway ignored its cancellation", after_seconds=ABANDON_SECONDS)
+            raise
+
+    def raise_error(self, scope_type: str) -> None:
+        """Raise what the application raised, if anything."""
+        is_asgi = not isinstance(self._error, NotAwaitableError)
+        if scope_type == "lifespan" and not self._has_asked and is_asgi:
+            raise LifespanUnsupportedError from self._error
+        if self._error is not None:
+            raise self._error
+
+    # Posted to by the other side.
+
+    def write(self, message: Message) -> None:
+        """Take a message from the application."""
+        if self._error is not None:
+            return
+        try:
+            self._exchange.write(message)
+        except Exception as error:
+            # What the server cannot send. The application has gone on since; its request ends here.
+            self._error = error
+            self._post(self._gateway_part.cancel)
+            self._has_ended.set()
+            return
+        self._owed_bytes += message_cost_bytes(message)
+        self.restore(0)
+
+    def end(self, error: Exception | None, has_asked: bool) -> None:
+        """The application has returned, or raised `error`; whether it ever called `receive`."""
+        self._error = self._error or error
+        self._has_asked = has_asked
+        self._has_ended.set()
+
+    def want(self) -> None:
+        """The application waits for the body."""
+        if self._exchange.want is not None:
+            self._exchange.want()
+
+    def consume(self, size_bytes: int) -> None:
+        """The application has received so much."""
+        self._exchange.consume(size_bytes)
+
+    # The exchange's sink.
+
+    def deliver(self, message: Message) -> None:
+        """Pass on a message from the client."""
+        self._post(self._gateway_part.deliver, message)
+
+    def restore(self, size_bytes: int) -> None:
+        """So much of the answer is on its way to the client.
+
+        What is owed is what the messages cost, which is not what they come to on their way.
+        """
+        if not self._exchange.is_congested:
+            cost_bytes, self._owed_bytes = self._owed_bytes, 0
+            self.restore_cost(cost_bytes)
+
+    def restore_cost(self, cost_bytes: int) -> None:
+        """Return credit, in batches."""
+        if credit_bytes := self._written.consume(cost_bytes):
+            self._post(self._gateway_part.restore, credit_bytes)
+
+
+class _GatewayPart:
+    """One call beside the application: its `receive` and `send`. Used in the gateway's thread alone."""
+
+    def __init__(
+        self, application: ASGIApplication, thread: GatewayThread, scope: Scope, edge: _EdgePart, *, has_to_ask: bool
+    ) -> None:
         self._application = application
-        self._thread = thread
+        self._post = thread.post_to_edge
         self._scope = scope
-        self._half = ApplicationHalf(thread.post_to_edge, asyncio.Event)
-        self._task: asyncio.Task[None]
+        self._edge = edge
+        self._has_to_ask = has_to_ask
+        self._inbox = Inbox()
+        self._consumed = ReceiveWindow()
+        self._under_way = SendWindow()
+        self._progress = ResponseProgress()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._has_asked = False
         self._is_cancelled = False
-        self.server = ServerHalf(thread.post, self._half, self._cancel, grace_seconds)
+        self._task: asyncio.Task[None]
 
     def start(self, context: contextvars.Context) -> None:
+        """Start the application's task."""
         self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
         # Cancelled before its first step, `_run` never runs.
-        self._task.add_done_callback(lambda task: self._half.end(None) if task.cancelled() else None)
+        self._task.add_done_callback(self._end_if_unstarted)
+
+    def cancel(self) -> None:
+        """Cancel the application."""
+        self._is_cancelled = True
+        self._task.cancel()
+
+    def deliver(self, message: Message) -> None:
+        """Take a message from the client."""
+        self._inbox.put(message)
+        self._wake()
+
+    def restore(self, credit_bytes: int) -> None:
+        """Take credit for what the server has written."""
+        self._under_way.restore(credit_bytes)
+        self._wake()
+
+    async def _receive(self) -> Message:
+        self._has_asked = True
+        while not self._inbox.has_message:
+            if self._progress.is_complete and self._scope["type"] == "http":
+                return {"type": "http.disconnect"}
+            if self._has_to_ask:
+                self._has_to_ask = False
+                self._post(self._edge.want)
+            await self._wait()
+        message = self._inbox.take()
+        if credit_bytes := self._consumed.consume(received_cost_bytes(message)):
+            self._post(self._edge.consume, credit_bytes)
+        return message
+
+    async def _send(self, message: Message) -> None:
+        """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for."""
+        if self._is_abandoned:
+            raise ClientDisconnectedError
+        # Again at the next message, where the application gave up waiting after the last.
+        await self._wait_for_window()
+        self._progress.note(message)
+        if self._progress.is_complete:
+            self._wake()  # who receives is given a disconnect
+        self._under_way.spend(message_cost_bytes(message))
+        # A copy, because the application may fill its message anew while this one is on its way.
+        self._post(self._edge.write, message.copy())
+        await self._wait_for_window()
+
+    @property
+    def _is_abandoned(self) -> bool:
+        return self._inbox.is_disconnected and not self._progress.is_delivered
+
+    async def _wait_for_window(self) -> None:
+        while self._under_way.is_exhausted and not self._inbox.is_disconnected:
+            await self._wait()
+            if self._is_abandoned:
+                raise ClientDisconnectedError
+
+    async def _wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled():
+                self._waiters.remove(waiter)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _run(self) -> None:
         error: Exception | None = None
         try:
-            await call_application(self._application, self._scope, self._half.receive, self._half.send)
+            await call_application(self._application, self._scope, self._receive, self._send)
         except asyncio.CancelledError as raised:
             error = None if self._is_cancelled else RuntimeError("the gateway cancelled its own request")
             if error is not None:
@@ -69,8 +269,8 @@ class _Call:
             # Let out of a task, SystemExit and KeyboardInterrupt would end the gateway's loop, and with it every
             # request; a group of them would end this task unseen, and its client would wait for ever.
             error = contain(raised)
-        self._half.end(error)
+        self._post(self._edge.end, error, self._has_asked)
 
-    def _cancel(self) -> None:
-        self._is_cancelled = True
-        self._task.cancel()
+    def _end_if_unstarted(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._post(self._edge.end, None, self._has_asked)

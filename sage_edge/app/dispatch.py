@@ -24,9 +24,6 @@ log = structlog.get_logger(__name__)
 SHUTDOWN_SECONDS = 10.0
 """How long a mount's lifespan may take to shut down."""
 
-SPEC_VERSION = "2.4"
-"""`send` raises OSError once the client has gone (`app.exchange`)."""
-
 
 class GuardedDispatcher(TrioDispatcherMiddleware):
     """The routing table over a health application and the mounts.
@@ -72,7 +69,6 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
     async def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         local = {
             **scope,
-            "asgi": {**scope["asgi"], "spec_version": SPEC_VERSION},
             "path": route.path,
             "raw_path": route.raw_path,
             "root_path": scope.get("root_path", "") + mount.prefix,

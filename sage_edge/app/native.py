@@ -6,53 +6,57 @@ written for asyncio are called by `app.bridge`.
 
 from __future__ import annotations
 
-from typing import Any
-
-import trio
-
-from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import ApplicationHalf, ServerHalf, contain, take_client_gone
+from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
+from sage_edge.app.exchange import contain, take_exchange
+from sage_edge.core.exchange import LifespanUnsupportedError, Message
 
 
 class NativeApplication:
-    """An ASGI application that calls another in the same loop, with cancel-through.
+    """An ASGI application that calls another in the same loop, and contains what it raises."""
 
-    Args:
-        application: the application.
-        grace_seconds: how long a request may go on after its client left.
-    """
-
-    def __init__(self, application: ASGIApplication, *, grace_seconds: float) -> None:
+    def __init__(self, application: ASGIApplication) -> None:
         self._application = application
-        self._grace_seconds = grace_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, WebSocket or lifespan. Raises what the application raises."""
-        scope, client_gone = take_client_gone(scope)
-        cancel_scope = trio.CancelScope()
-        half = ApplicationHalf(_call, trio.Event)
-        server = ServerHalf(_call, half, cancel_scope.cancel, self._grace_seconds)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run, scope, half, cancel_scope)
-            await server.pump(receive, send, client_gone)
-        server.raise_error(scope["type"])
+        """Serve one request, WebSocket or lifespan. Raises what the application raises, as an Exception.
 
-    async def _run(self, scope: Scope, half: ApplicationHalf, cancel_scope: trio.CancelScope) -> None:
-        error: Exception | None = None
+        Raises:
+            LifespanUnsupportedError: a lifespan ended before it asked for a message.
+        """
+        if scope["type"] == "lifespan":
+            await self._run_lifespan(scope, receive, send)
+            return
+        scope, _ = take_exchange(scope)
+        await self._run(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with cancel_scope:
-                await call_application(self._application, scope, half.receive, half.send)
-        except (Exception, SystemExit) as raised:
-            # SystemExit in a request ends that request, not the server.
-            error = contain(raised)
+            await call_application(self._application, scope, receive, send)
+        except SystemExit as raised:
+            raise contain(raised) from raised
         except BaseExceptionGroup as raised:
             _, others = raised.split((Exception, SystemExit))
             if others is not None:
+                raise  # a cancellation is the caller's
+            if isinstance(raised, Exception):
                 raise
-            error = contain(raised)
-        finally:
-            half.end(error)
+            raise contain(raised) from raised
 
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_asked = False
 
-def _call(function: Any, *arguments: Any) -> None:
-    function(*arguments)
+        async def watched_receive() -> Message:
+            nonlocal has_asked
+            has_asked = True
+            return await receive()
+
+        try:
+            await self._run(scope, watched_receive, send)
+        except NotAwaitableError:
+            raise
+        except Exception as error:
+            if not has_asked:
+                raise LifespanUnsupportedError from error
+            raise
+        if not has_asked:
+            raise LifespanUnsupportedError

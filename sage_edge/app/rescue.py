@@ -12,7 +12,7 @@ from http import HTTPStatus
 import structlog
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, send_error
-from sage_edge.core.exchange import Message, ResponseProgress
+from sage_edge.app.exchange import EXCHANGE, Exchange
 
 log = structlog.get_logger(__name__)
 
@@ -28,27 +28,18 @@ class RescueLayer:
         if scope["type"] == "lifespan":
             await self._application(scope, receive, send)
             return
-        progress = ResponseProgress()
-        has_client_left = False
-
-        async def watched_receive() -> Message:
-            nonlocal has_client_left
-            message = await receive()
-            has_client_left = message["type"].endswith(".disconnect")
-            return message
-
-        async def watched_send(message: Message) -> None:
-            progress.note(message)
-            await send(message)
-
+        exchange: Exchange = scope[EXCHANGE]
         try:
-            await self._application(scope, watched_receive, watched_send)
+            await self._application(scope, receive, send)
         except Exception as error:
+            if exchange.is_abandoned:  # nobody is left to be told
+                log.debug("request ended after its client left", error=repr(error))
+                return
             log.error("request failed", path=scope["path"], exc_info=error)
         else:
-            if progress.has_started or has_client_left:
+            if exchange.progress.has_started or exchange.is_client_gone:
                 return
             log.error("request failed", path=scope["path"], reason="the gateway returned without an answer")
-        if not progress.has_started:
+        if not exchange.progress.has_started and not exchange.is_client_gone:
             detail = "The gateway failed to answer this request."
             await send_error(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, detail)

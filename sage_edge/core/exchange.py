@@ -11,7 +11,7 @@ from typing import Any
 
 Message = dict[str, Any]
 
-WINDOW_BYTES = 256 * 1024
+WINDOW_BYTES = 128 * 1024
 """How much may be under way between a producer and its consumer before the producer waits."""
 MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
@@ -28,10 +28,21 @@ class LifespanUnsupportedError(Exception):
     """The application ended its lifespan call without asking for a message (ASGI, Lifespan Protocol)."""
 
 
+def body_bytes(message: Message) -> int:
+    """The size of what a message carries of a body or of a WebSocket."""
+    body = message.get("body") or message.get("bytes") or b""
+    return len(body) + len(message.get("text") or "")
+
+
+def received_cost_bytes(message: Message) -> int:
+    """What a message from the client counts for until it is taken; an empty one of a WebSocket is not for nothing."""
+    size_bytes = body_bytes(message)
+    return size_bytes + MESSAGE_COST_BYTES if message["type"] == "websocket.receive" else size_bytes
+
+
 def message_cost_bytes(message: Message) -> int:
     """What a message counts for against a window."""
-    body = message.get("body") or message.get("bytes") or b""
-    return MESSAGE_COST_BYTES + len(body) + len(message.get("text") or "")
+    return MESSAGE_COST_BYTES + body_bytes(message)
 
 
 class SendWindow:
@@ -63,7 +74,7 @@ class ReceiveWindow:
     def consume(self, cost_bytes: int) -> int:
         """Note a consumed message; the bytes of credit to return to the producer now, often 0."""
         self._unreturned_bytes += cost_bytes
-        if self._unreturned_bytes <= WINDOW_BYTES // 2:
+        if self._unreturned_bytes <= WINDOW_BYTES // 4:
             return 0
         credit_bytes, self._unreturned_bytes = self._unreturned_bytes, 0
         return credit_bytes
@@ -139,6 +150,16 @@ class ResponseProgress:
         That can be before the answer is complete: middleware often sends the end as an empty message of its own.
         """
         return self.is_complete or (self._missing_bytes == 0 and not self._expects_trailers)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much of the announced length is still to come; negative where there was too much."""
+        return self._missing_bytes or 0
+
+    def unstart(self) -> None:
+        """Take back the start of the answer: it could not be sent."""
+        self.has_started = self._expects_trailers = self._is_open = False
+        self._missing_bytes = None
 
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.

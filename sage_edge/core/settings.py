@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
 from sage_edge.core.errors import Fault
+from sage_edge.core.limits import Limits
 from sage_edge.core.routing import normalise_prefix
 
 ENVIRONMENT_PREFIX = "SAGE_EDGE_"
@@ -25,6 +27,9 @@ DEVELOPMENT_CERTIFICATES = Path("certs")
 _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+Count = Annotated[int, Field(ge=1, le=2**40)]
 
 
 class ListenSettings(BaseModel):
@@ -115,6 +120,55 @@ class GatewaySettings(BaseModel):
         return normalise_prefix(self.llm_prefix)
 
 
+class LimitSettings(BaseModel):
+    """Limits"""
+
+    max_connections: Count = Field(10_000, description="Connections open at once.")
+    max_connections_per_client: Count = Field(256, description="Connections open at once from one address.")
+    max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+        250, description="Streams open at once on an HTTP/2 connection."
+    )
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
+        32 * 1024, description="Largest head of a request."
+    )
+    max_body_bytes: Count = Field(100 * 2**20, description="Largest body of a request; a larger one gets a 413.")
+    max_message_bytes: Count = Field(2**20, description="Largest WebSocket message.")
+    max_buffered_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        32 * 2**20,
+        description="Bodies and answers that wait in memory, of all connections from one address. Raise it behind a "
+        "balancer, whose address is that of all clients.",
+    )
+    stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        2**20, description="What a client may send on an HTTP/2 stream before it is read."
+    )
+    connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        16 * 2**20, description="The same on all streams of a connection."
+    )
+    handshake_seconds: Seconds = Field(10.0, description="Longest TLS handshake.")
+    header_seconds: Seconds = Field(15.0, description="Longest time for a request's head to arrive.")
+    body_seconds: Seconds = Field(60.0, description="Longest wait for the next piece of a request's body.")
+    idle_seconds: Seconds = Field(75.0, description="Longest time a connection stays open without a request.")
+    stall_seconds: Seconds = Field(60.0, description="Longest time a client may take nothing of its answer.")
+
+
+class BudgetSettings(BaseModel):
+    """HTTP/2 budgets"""
+
+    budget_seconds: Seconds = Field(
+        10.0,
+        description="How long a budget below, used up, takes to fill again. A connection that exceeds one is ended "
+        "with GOAWAY.",
+    )
+    max_resets: Count = Field(400, description="Streams that a client resets, or whose reset it provokes.")
+    max_pings: Count = Field(400, description="PING and GOAWAY frames.")
+    max_settings: Count = Field(100, description="SETTINGS frames.")
+    max_priorities: Count = Field(2000, description="PRIORITY frames.")
+    max_empty_frames: Count = Field(400, description="DATA frames that carry nothing.")
+    max_window_updates: Count = Field(
+        4000, description="WINDOW_UPDATE frames, beyond two for each DATA frame that was sent."
+    )
+
+
 class LogSettings(BaseModel):
     """Logging"""
 
@@ -136,10 +190,27 @@ class LifeSettings(BaseModel):
     drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after SIGTERM or SIGINT.")
 
 
-GROUPS: Sequence[type[BaseModel]] = (ListenSettings, TLSSettings, GatewaySettings, LogSettings, LifeSettings)
+GROUPS: Sequence[type[BaseModel]] = (
+    ListenSettings,
+    TLSSettings,
+    GatewaySettings,
+    LimitSettings,
+    BudgetSettings,
+    LogSettings,
+    LifeSettings,
+)
 
 
-class Settings(ListenSettings, TLSSettings, GatewaySettings, LogSettings, LifeSettings, BaseSettings):
+class Settings(
+    ListenSettings,
+    TLSSettings,
+    GatewaySettings,
+    LimitSettings,
+    BudgetSettings,
+    LogSettings,
+    LifeSettings,
+    BaseSettings,
+):
     """All settings, checked field by field. `find_conflicts` checks them against each other."""
 
     model_config = SettingsConfigDict(
@@ -157,6 +228,11 @@ class Settings(ListenSettings, TLSSettings, GatewaySettings, LogSettings, LifeSe
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the caller alone: `core.configuration` has merged the sources, to know each one's origin."""
         return (init_settings,)
+
+    @property
+    def limits(self) -> Limits:
+        """What the connections go by."""
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
     @property
     def is_tls(self) -> bool:

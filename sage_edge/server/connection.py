@@ -1,202 +1,329 @@
-"""One accepted connection. The seam between the edge and the server beneath it.
+"""One accepted connection: its socket, its tasks and its clock.
 
-Today that is Hypercorn's TCP server and protocols, subclassed where they end more than the
-connection at fault or let a client go unnoticed. `server.worker` knows `serve_connection` alone,
-so all of this can be replaced without a change elsewhere.
+What the bytes mean is the protocol's, HTTP/2 or http/1.1, which knows nothing of trio. Here:
+handshake, reading, writing what is ready in one go, running applications, and the end. Whatever
+arrives, only this connection ends by it.
 """
 
 from __future__ import annotations
 
+import contextvars
 import itertools
-from functools import partial
-from typing import Any
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H2ProtocolAssumedError
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.server.http1 import EdgeH11Protocol
-from sage_edge.server.http2 import EdgeH2Protocol
-from sage_edge.server.inbox import EdgeTaskGroup
+from sage_edge.app.exchange import Event, Exchange
+from sage_edge.core.budgets import ClientAccount
+from sage_edge.core.limits import Limits
+from sage_edge.server.carrier import ConnectionProtocol
+from sage_edge.server.flusher import Flusher
+from sage_edge.server.http1.connection import HTTP1Connection
+from sage_edge.server.http2.connection import HTTP2Connection
+from sage_edge.server.transport import READ_BYTES, Plaintext, TLSTransport, Transport
 
 log = structlog.get_logger(__name__)
 
-Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
-
-RECEIVE_BYTES = 65536
+TURN_BYTES = 64 * 1024
+"""What a connection writes at once, before it lets the others go on."""
 LINGER_SECONDS = 2.0
 """How long what a client still sends is discarded, before a connection is closed on it."""
 
 _identifiers = itertools.count(1)
 
 
-async def serve_connection(
-    application: ASGIApplication, config: Config, context: WorkerContext, stream: Stream
-) -> None:
-    """Serve a connection until it ends. Raises nothing of its own faults: they are logged, once.
+@dataclass(frozen=True)
+class Service:
+    """What all connections of a worker share.
+
+    Attributes:
+        application: the stack.
+        limits: of each.
+        tls: None for plaintext.
+        flusher: writes for them.
+    """
+
+    application: ASGIApplication
+    limits: Limits
+    tls: ssl.SSLContext | None
+    flusher: Flusher
+
+
+class Connection:
+    """A connection; the host of its protocol (`server.carrier`).
 
     Args:
-        application: the stack.
-        config: Hypercorn's.
-        context: the worker's; its `terminated` event begins the drain.
-        stream: as accepted; a TLS handshake has not been made yet.
+        service: what it shares with others.
+        sock: as accepted, not blocking. Closed at the end.
+        account: of the client's address.
     """
-    # Every log line of the connection's tasks has its number, a gateway's own lines among them.
-    with structlog.contextvars.bound_contextvars(connection=next(_identifiers)):
-        try:
-            await EdgeConnection(application, config, context, stream).run()
-        except Exception as error:
-            # Whatever a client or an application made happen, only this connection ends (trap 1).
-            log.error("connection failed", exc_info=error)
 
-
-class EdgeConnection(TCPServer):
-    """Hypercorn's connection with the edge's protocols."""
-
-    def __init__(self, application: ASGIApplication, config: Config, context: WorkerContext, stream: Any) -> None:
-        # Hypercorn types scopes and messages by TypedDicts; here they are dictionaries.
-        wrapped: Any = ASGIWrapper(application)  # type: ignore[arg-type]
-        super().__init__(wrapped, config, context, {}, stream)
-        self.protocol: _Protocol  # type: ignore[assignment]
-        self._lingering = trio.CancelScope()
-        self._is_lingering = False
-        self._has_ended = False
+    def __init__(self, service: Service, sock: socket.socket, account: ClientAccount) -> None:
+        self.limits = service.limits
+        self.account = account
+        self.client = _address(sock.getpeername())
+        self.server = _address(sock.getsockname())
+        self.is_tls = service.tls is not None
+        self.new_event: Callable[[], Event] = trio.Event
+        self.is_dirty = False  # the flusher's mark
+        self._service = service
+        self._socket = sock
+        self._transport: Transport = Plaintext()
+        self._protocol: ConnectionProtocol
+        self._has_protocol = False
+        self._nursery: trio.Nursery
+        self._context: contextvars.Context
+        self._reading = trio.CancelScope()
+        self._unsent: memoryview | bytes = b""
+        self._blocked_since: float | None = None  # since when the socket takes nothing
+        self._resumed: trio.Event | None = None
+        self._is_draining = False
+        self._is_ending = False
+        self._is_closed = False
 
     async def run(self) -> None:
-        """Make the handshake if there is one, then serve until the connection ends or is cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cut_when_cancelled)
-            await self._serve()
-            nursery.cancel_scope.cancel()
-
-    async def _cut_when_cancelled(self) -> None:
-        """Close the socket beneath Hypercorn's sends, which a cancellation does not reach (trap 6).
-
-        Without this a client that stops reading outlives the drain's limit and a second signal.
-        """
-        try:
-            await trio.sleep_forever()
-        finally:
-            await trio.aclose_forcefully(getattr(self.stream, "transport_stream", self.stream))
+        """Serve until the connection ends. Raises nothing of its own faults: they are logged, once."""
+        # Every log line of the connection's tasks has its number, a gateway's own lines among them.
+        with structlog.contextvars.bound_contextvars(connection=next(_identifiers)):
+            self._context = contextvars.copy_context()
+            try:
+                await self._serve()
+            except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
+                log.debug("connection lost", error=repr(error))
+            except Exception as error:
+                log.error("connection failed", exc_info=error)
+            finally:
+                self._cut()
 
     async def _serve(self) -> None:
-        is_tls = isinstance(self.stream, trio.SSLStream)
-        try:
-            alpn_protocol = await self._handshake() if is_tls else None
-            transport = self.stream.transport_stream if is_tls else self.stream
-            socket = transport.socket
-            client = parse_socket_addr(socket.family, socket.getpeername())
-            server = parse_socket_addr(socket.family, socket.getsockname())
-            task_group = EdgeTaskGroup(lambda: self.protocol.is_http1)
-            async with task_group:
-                self._task_group = task_group
-                name = "h2" if alpn_protocol == "h2" else "http/1.1"
-                self.protocol = _Protocol(self, task_group, is_tls, client, server, name)
-                await self.protocol.initiate()
-                await self.idle_task.restart(task_group, self._idle_timeout)
-                await self._read_data()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            log.debug("connection lost", error=repr(error))
-        finally:
-            await self._close()
+        name = None
+        if self._service.tls is not None:
+            with trio.fail_after(self.limits.handshake_seconds):
+                name = await self._handshake(self._service.tls)
+        self._become(HTTP2Connection(self) if name == "h2" else HTTP1Connection(self))
+        async with trio.open_nursery() as self._nursery:
+            self.wake()
+            try:
+                with self._reading:
+                    await self._read()
+            except (OSError, trio.ClosedResourceError) as error:
+                log.debug("connection lost", error=repr(error))
+            finally:
+                self._cut()  # its applications go on, for a while
 
-    async def protocol_send(self, event: Event) -> None:
-        """Take what the protocol wants done with the connection."""
-        if isinstance(event, Closed) and self.protocol.has_unread_body:
-            # Closed now, with bytes unread, the system would reset the connection, and the client might never
-            # see its answer (RFC 9112 section 9.6). The read loop discards what comes, and closes.
-            self._lingering.deadline = trio.current_time() + LINGER_SECONDS
-            self._is_lingering = True
-            return
-        if isinstance(event, Updated) and self._has_ended:
-            return
-        # Hypercorn shields the send and not the wait for its turn: cancelled there, the bytes of every
-        # stream that were taken from the codec would be lost.
-        with trio.CancelScope(shield=isinstance(event, RawData)):
-            await super().protocol_send(event)
+    # The protocol's side: `Host`.
 
-    async def _read_data(self) -> None:
-        with self._lingering:
-            while not self._is_lingering:
-                data = await self._receive()
-                if not self._is_lingering:
-                    await self.protocol.handle(RawData(data))
+    def clock(self) -> float:
+        """Seconds of trio's clock."""
+        return trio.current_time()
+
+    def run_exchange(self, exchange: Exchange) -> None:
+        """Run the application for an exchange, in a task of its own."""
+        self._context.run(self._nursery.start_soon, self._run_application, exchange)
+
+    def wake(self) -> None:
+        """Have what is ready written, once all that is runnable has run."""
+        if not self.is_dirty:
+            self.is_dirty = True
+            self._service.flusher.add(self)
+
+    def become_http2(self, data: bytes) -> None:
+        """Go on with HTTP/2, whose preface came in plaintext (RFC 9113 section 3.3)."""
+        self._become(HTTP2Connection(self))
+        self._protocol.receive(data)
+        self.wake()
+
+    # The worker's side.
+
+    def flush(self) -> None:
+        """Write what is ready, as far as the socket takes it."""
+        if self._blocked_since is not None or self._is_closed or not self._has_protocol:
+            return
+        protocol = self._protocol
+        turn_bytes = 0
+        while True:
+            if not self._unsent:
+                data = protocol.take_output(TURN_BYTES)
                 if not data:
                     break
-            while self._is_lingering and await self._receive():
-                pass
-        # Hypercorn lets the idle timer run on, and the socket stay open for as long.
-        self._has_ended = True
-        await self.idle_task.stop()
-        await self.protocol.handle(Closed())
+                self._unsent = self._transport.send(data)
+            try:
+                sent_bytes = self._socket.send(self._unsent)
+            except BlockingIOError:
+                sent_bytes = 0
+            except OSError:
+                self._lose()
+                self._reading.cancel()
+                return
+            if sent_bytes < len(self._unsent):
+                self._unsent = memoryview(self._unsent)[sent_bytes:]
+                self._blocked_since = self.clock()
+                self._nursery.start_soon(self._wait_for_room)
+                return
+            self._unsent = b""
+            turn_bytes += sent_bytes
+            if turn_bytes >= TURN_BYTES:
+                self.wake()  # the others' turn
+                return
+        if self._resumed is not None and protocol.may_read:
+            self._resumed.set()
+        if protocol.wants_close:
+            self._end()
+
+    def check_time(self, now: float) -> None:
+        """End what has waited for too long."""
+        self._context.run(self._check_time, now)
+
+    def drain(self) -> None:
+        """Take no new requests, and end once those in flight are over."""
+        self._is_draining = True
+        if self._has_protocol:
+            self._protocol.drain()
+
+    def end_if_idle(self) -> None:
+        """End if no request is in flight: its descriptor is needed."""
+        if self._has_protocol and self._protocol.is_idle:
+            self.drain()
+
+    def cut(self) -> None:
+        """End now."""
+        self._reading.cancel()
+        self._cut()
+
+    def _become(self, protocol: ConnectionProtocol) -> None:
+        self._protocol = protocol
+        self._has_protocol = True
+        if self._is_draining:
+            protocol.drain()
+
+    async def _handshake(self, context: ssl.SSLContext) -> str | None:
+        transport = self._transport = TLSTransport(context)
+        data = b""
+        while True:
+            try:
+                is_made, answer = transport.advance_handshake(data)
+            except ssl.SSLError:
+                await self._send_all(transport.take_alert())
+                raise
+            await self._send_all(answer)
+            if is_made:
+                return transport.alpn_protocol
+            data = await self._receive()
+            if not data:
+                raise ConnectionResetError("the client left within the handshake")
+
+    async def _read(self) -> None:
+        """Take what comes until the end. Never waits for an application."""
+        data, has_ended = self._transport.receive_pending()
+        while True:
+            if data and not self._is_ending:
+                self._protocol.receive(data)
+            if has_ended:
+                return
+            while not self._can_read():
+                self._resumed = trio.Event()
+                await self._resumed.wait()
+                self._resumed = None
+            data, has_ended = self._transport.receive(await self._receive())
+
+    def _can_read(self) -> bool:
+        return self._is_ending or self._protocol.may_read
 
     async def _receive(self) -> bytes:
-        """The next bytes; none at the end, however the connection ended."""
+        """What the socket has, as soon as it has something; nothing at the end."""
+        await trio.lowlevel.wait_readable(self._socket)
         try:
-            return bytes(await self.stream.receive_some(RECEIVE_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
+            return self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return await self._receive()
 
-    async def _handshake(self) -> str | None:
-        with trio.fail_after(self.config.ssl_handshake_timeout):
-            await self.stream.do_handshake()
-        name: str | None = self.stream.selected_alpn_protocol()
-        return name
+    async def _send_all(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
 
-
-class _Protocol:
-    """What Hypercorn's ProtocolWrapper does, with the edge's protocols and without the h2c upgrade.
-
-    RFC 9113 section 3.1 has withdrawn the upgrade; HTTP/2 without TLS begins with prior knowledge.
-    """
-
-    def __init__(
-        self,
-        connection: EdgeConnection,
-        task_group: EdgeTaskGroup,
-        is_tls: bool,
-        client: tuple[str, int] | None,
-        server: tuple[str, int] | None,
-        name: str,
-    ) -> None:
-        arguments: tuple[Any, ...] = (
-            connection.app,
-            connection.config,
-            connection.context,
-            task_group,
-            ConnectionState({}),
-            is_tls,
-            client,
-            server,
-            connection.protocol_send,
-        )
-        self._new_h2 = partial(EdgeH2Protocol, *arguments)
-        self._protocol: EdgeH2Protocol | EdgeH11Protocol
-        self._protocol = self._new_h2() if name == "h2" else EdgeH11Protocol(*arguments)
-
-    @property
-    def is_http1(self) -> bool:
-        return isinstance(self._protocol, EdgeH11Protocol)
-
-    @property
-    def has_unread_body(self) -> bool:
-        return isinstance(self._protocol, EdgeH11Protocol) and self._protocol.has_unread_body
-
-    async def initiate(self) -> None:
-        await self._protocol.initiate()
-
-    async def handle(self, event: Event) -> None:
+    async def _wait_for_room(self) -> None:
         try:
-            await self._protocol.handle(event)
-        except H2ProtocolAssumedError as assumed:
-            self._protocol = self._new_h2()
-            await self._protocol.initiate()
-            await self._protocol.handle(RawData(data=assumed.data))
+            await trio.lowlevel.wait_writable(self._socket)
+        except trio.ClosedResourceError:
+            return
+        self._blocked_since = None
+        self.flush()
+
+    async def _run_application(self, exchange: Exchange) -> None:
+        with trio.CancelScope() as scope:
+            exchange.cancel_later = lambda: self._cancel_later(scope)
+            try:
+                await self._service.application(exchange.scope, exchange.receive, exchange.send)
+            except Exception as error:
+                log.error("request failed beyond rescue", exc_info=error)
+        self._protocol.end(exchange)
+
+    def _cancel_later(self, scope: trio.CancelScope) -> None:
+        scope.deadline = trio.current_time() + self.limits.cancel_grace_seconds
+
+    def _check_time(self, now: float) -> None:
+        if not self._has_protocol or self._is_closed:
+            return
+        if self._blocked_since is not None and now - self._blocked_since > self.limits.stall_seconds:
+            log.debug("client does not read")
+            self.cut()
+            return
+        if self._resumed is not None and _has_hung_up(self._socket):
+            self.cut()
+            return
+        self._protocol.check_time(now)
+
+    def _lose(self) -> None:
+        if self._has_protocol:
+            self._protocol.lose()
+
+    def _end(self) -> None:
+        """End this side, and discard what the client still sends, for a while.
+
+        Closed at once, with bytes unread, the system would reset the connection, and the client might never
+        see its answer (RFC 9112 section 9.6).
+        """
+        if self._is_ending:
+            return
+        self._is_ending = True
+        try:
+            if last := self._transport.end():
+                self._socket.send(last)
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._reading.cancel()
+            return
+        self._lose()
+        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        if self._resumed is not None:
+            self._resumed.set()
+
+    def _cut(self) -> None:
+        """Close the socket, with whatever is still unsent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._lose()
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    """Whether the client has ended its side, behind bytes that are not read yet."""
+    poll = select.poll()
+    poll.register(sock, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """Host and port; None for a Unix socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

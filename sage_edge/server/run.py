@@ -39,7 +39,6 @@ THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""
 UNSTARTED_STOP_SECONDS = 1.0
 """The same where it has not started: its requests are none, and its limit has passed."""
-HEALTH_GRACE_SECONDS = 1.0
 LAG_LIMIT_SECONDS = 0.5
 """A gateway's loop that takes longer to answer makes the edge degraded."""
 
@@ -102,7 +101,7 @@ async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[M
     gateway, settings = plan.gateway, plan.settings
     build_mount = partial(Mount, settings.mount_prefix, gateway.reference, links=gateway.links)
     if settings.gateway_loop == "trio":
-        native = NativeApplication(gateway.application, grace_seconds=settings.cancel_grace_seconds)
+        native = NativeApplication(gateway.application)
         yield [build_mount(application=native)]
         return
     thread = GatewayThread()
@@ -111,7 +110,7 @@ async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[M
     async with trio.open_nursery() as watching:
         watching.start_soon(thread.watch)
         try:
-            bridged = BridgedApplication(gateway.application, thread, grace_seconds=settings.cancel_grace_seconds)
+            bridged = BridgedApplication(gateway.application, thread)
             yield [build_mount(application=bridged)]
         finally:
             watching.cancel_scope.cancel()
@@ -130,7 +129,7 @@ def _build_health_mount(mounts: list[Mount], readiness: Readiness) -> Mount:
     ]
     # Quart types scopes and messages by TypedDicts, as Hypercorn does; here they are dictionaries.
     app: Any = build_health_app(readiness, version=__version__, mounts=summaries)
-    return Mount("", "health", NativeApplication(app, grace_seconds=HEALTH_GRACE_SECONDS))
+    return Mount("", "health", NativeApplication(app))
 
 
 def _build_lifespan(stack: ASGIApplication) -> Lifespan:
@@ -145,6 +144,7 @@ async def _serve(plan: Plan, stack: ASGIApplication, stop: trio.Event) -> None:
         stack,
         plan.sockets,
         plan.tls.context if plan.tls else None,
+        limits=plan.settings.limits,
         stop=stop,
         drain_seconds=plan.settings.drain_seconds,
     )

@@ -1,74 +1,184 @@
-"""A WebSocket on one stream: Hypercorn's, with the client's close code and reason passed on.
-
-Hypercorn's own tells the application 1006, "closed abnormally", whatever the client said.
-"""
+"""The WebSocket side of an exchange: its session's bytes on one side, ASGI messages on the other."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from collections import deque
 
-from hypercorn.protocol.events import Body, Data, EndBody, Event, StreamClosed
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
-from hypercorn.typing import WebsocketAcceptEvent
-from wsproto.connection import ConnectionState
-from wsproto.events import CloseConnection
-from wsproto.events import Event as WSProtoEvent
-from wsproto.extensions import PerMessageDeflate
-from wsproto.handshake import server_extensions_handshake
+from sage_edge.app.asgi import Scope
+from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
+from sage_edge.core.exchange import ClientDisconnectedError, Message, body_bytes, received_cost_bytes
+from sage_edge.server.carrier import Carrier, Host
+from sage_edge.server.http_exchange import complete_fields
+from sage_edge.server.websocket_handshake import WebSocketOffer
+from sage_edge.server.websocket_session import WebSocketSession
 
-
-class EdgeWSStream(WSStream):
-    """Hypercorn's WebSocket stream (ASGI specification, WebSocket, Disconnect)."""
-
-    _client_close: CloseConnection | None = None
-
-    async def handle(self, event: Event) -> None:
-        """Take what the connection has for this stream."""
-        if isinstance(event, EndBody):
-            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
-            await self.send(StreamClosed(stream_id=self.stream_id))
-            return
-        if isinstance(event, Body | Data) and not self.handshake.accepted and not self.closed:
-            # Before the handshake is over there is nothing to send. Hypercorn refuses it, and leaves the
-            # application and the connection waiting.
-            await self._send_error_response(HTTPStatus.BAD_REQUEST)
-            await self.send(StreamClosed(stream_id=self.stream_id))
-            return
-        close = self._client_close
-        is_open = self.state is ASGIWebsocketState.CONNECTED and not self.closed
-        if isinstance(event, StreamClosed) and close is not None and is_open and self.app_put is not None:
-            self.closed = True
-            await self.app_put({"type": "websocket.disconnect", "code": int(close.code), "reason": close.reason or ""})
-            return
-        await super().handle(event)
-
-    async def _accept(self, message: WebsocketAcceptEvent) -> None:
-        try:
-            await super()._accept(message)
-        except Exception:
-            if not self.handshake.accepted:  # Hypercorn counts it as open already, and then trips over that
-                self.state = ASGIWebsocketState.HANDSHAKE
-            raise
-
-    async def _send_wsproto_event(self, event: WSProtoEvent) -> None:
-        if isinstance(event, CloseConnection) and self.connection.state is ConnectionState.REMOTE_CLOSING:
-            self._client_close = event  # Hypercorn's answer, which repeats the client's code and reason
-        await super()._send_wsproto_event(event)
+DECODED_BYTES = 4096
+"""How much is inflated at once, since each byte may hold a thousand."""
+ABNORMAL_CLOSE = 1006
+"""The client left without a word (RFC 6455 section 7.1.5)."""
+INTERNAL_ERROR_CLOSE = 1011
+"""The application ended without a word."""
 
 
-async def adopt(stream: object) -> None:
-    """Make a WebSocket stream that Hypercorn's protocols have just created one of the edge's.
+class WebSocketExchange(Exchange):
+    """A WebSocket.
 
-    They name the class they create; to take its place is less than to repeat what they do around it.
+    Args:
+        scope: ASGI's.
+        host: the connection's shell.
+        carrier: a stream, or a connection after its upgrade.
+        offer: the client's handshake.
     """
-    if type(stream) is not WSStream:
-        return
-    stream.__class__ = EdgeWSStream
-    if stream.closed:  # refused with 400; Hypercorn leaves the connection open, without a timer
-        await stream.send(StreamClosed(stream_id=stream.stream_id))
-        return
-    handshake = stream.handshake
-    try:
-        server_extensions_handshake(handshake.extensions or [], [PerMessageDeflate()])
-    except ValueError:
-        handshake.extensions = None  # an offer that makes no sense is declined (RFC 7692 section 5)
+
+    def __init__(self, scope: Scope, host: Host, carrier: Carrier, offer: WebSocketOffer) -> None:
+        super().__init__(scope, host.new_event)
+        self._account = host.account
+        self._carrier = carrier
+        self._session = WebSocketSession(offer, max_message_bytes=host.limits.max_message_bytes)
+        self._is_http2 = offer.key is None
+        self._is_open = False
+        self._has_closed = False  # END_STREAM, or its like, is written
+        self._is_client_closing = False
+        self._undecoded: deque[bytes] = deque()
+        self._uncredited_bytes = 0
+        self._untaken_bytes = 0
+        self.deliver({"type": "websocket.connect"})
+
+    @property
+    def has_ended_well(self) -> bool:
+        """Whether either side has closed it with a word."""
+        return self.progress.is_delivered or self._is_client_closing
+
+    def write(self, message: Message) -> None:
+        """Take a message from the application."""
+        kind = message["type"]
+        if self._is_client_closing and kind == "websocket.send":
+            raise ClientDisconnectedError
+        if self.is_abandoned:
+            return
+        self.progress.note(message)
+        if kind == "websocket.send":
+            self._session.send(message)
+            self.sent_bytes += _size_bytes(message)
+            self._flush()
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._close(message)
+        elif kind == "websocket.http.response.start":
+            self.status = int(message["status"])
+            self._carrier.start(self.status, complete_fields(message.get("headers", ())), is_last=False)
+        elif kind == "websocket.http.response.body":
+            self.sent_bytes += body_bytes(message)
+            self._carrier.write(message.get("body", b""), is_last=self.progress.is_complete)
+        else:
+            raise ValueError(f"{kind} is not a message of a WebSocket")
+        if self.progress.is_complete:
+            self.finish()
+
+    def consume(self, size_bytes: int) -> None:
+        """The application has taken so much of the client's messages."""
+        self._untaken_bytes -= size_bytes
+        self._account.buffered_bytes -= size_bytes
+        if self._untaken_bytes <= LOW_WATER_BYTES:
+            self._decode()
+
+    def deliver_body(self, data: bytes, *, is_last: bool) -> None:
+        """Take bytes from the client."""
+        if not self._is_open:
+            if data or is_last:
+                self._refuse_early_bytes()
+            return
+        if data:
+            self._undecoded.append(data)
+            self._uncredited_bytes += len(data)
+            self._decode()
+        if is_last:
+            self.lose_client()
+
+    def lose_client(self) -> None:
+        """The connection or stream is gone, and with it what the application has not taken."""
+        self._undecoded.clear()
+        super().lose_client()
+
+    def end(self) -> None:
+        """The application has ended."""
+        if not self.is_client_gone and not self.progress.has_started:
+            self._carrier.abort()
+        elif self._is_open and not self._has_closed:
+            self._session.send({"type": "websocket.close", "code": INTERNAL_ERROR_CLOSE})
+            self._flush(is_last=True)
+        elif not self._is_open and not self.progress.is_complete:
+            self._carrier.abort()
+        self._account.buffered_bytes -= self._untaken_bytes
+        self._untaken_bytes = 0
+        self.finish()
+
+    def _disconnect_message(self) -> Message:
+        return {"type": "websocket.disconnect", "code": ABNORMAL_CLOSE, "reason": ""}
+
+    def _accept(self, message: Message) -> None:
+        try:
+            fields = self._session.accept(message)
+            self._carrier.start(200 if self._is_http2 else 101, fields, is_last=False)
+        except Exception:
+            self.progress.unstart()  # nothing was sent: the application may try again
+            raise
+        self.status = 101
+        self._is_open = True
+
+    def _close(self, message: Message) -> None:
+        if not self._is_open:
+            self.status = 403
+            self._carrier.start(403, complete_fields([(b"content-length", b"0")]), is_last=True)
+            return
+        self._session.send(message)
+        self.deliver({"type": "websocket.disconnect", "code": message.get("code") or 1000, "reason": ""})
+        self._flush(is_last=True)
+
+    def _decode(self) -> None:
+        """Read on, as long as the application takes what comes (a byte may hold a thousand)."""
+        while self._undecoded and self._untaken_bytes <= HIGH_WATER_BYTES and not self._is_client_closing:
+            data = self._undecoded.popleft()
+            if len(data) > DECODED_BYTES:
+                self._undecoded.appendleft(data[DECODED_BYTES:])
+                data = data[:DECODED_BYTES]
+            for message in self._session.receive(data):
+                if message["type"] == "websocket.disconnect":
+                    self._is_client_closing = True
+                    self.deliver(message)  # before the connection's own end, which says less
+                    self._flush(is_last=True)
+                    super().lose_client()
+                    return
+                size_bytes = received_cost_bytes(message)
+                self.received_bytes += _size_bytes(message)
+                self._untaken_bytes += size_bytes
+                self._account.buffered_bytes += size_bytes
+                self.deliver(message)
+            if self._waiting_bytes <= HIGH_WATER_BYTES:  # otherwise one PONG answers all PINGs
+                self._flush()
+        if not self._undecoded:
+            size_bytes, self._uncredited_bytes = self._uncredited_bytes, 0
+            self._carrier.credit(size_bytes)
+
+    def _flush(self, *, is_last: bool = False) -> None:
+        data = self._session.take_output()
+        if self._has_closed or self.is_client_gone:
+            return
+        self._has_closed = is_last
+        if data or is_last:
+            self._carrier.write(data, is_last=is_last)
+
+    def _refuse_early_bytes(self) -> None:
+        """Bytes of a WebSocket that is not open: its client has no business to send them (RFC 6455 section 4.1)."""
+        if self.progress.has_started:
+            return
+        self.status = 400
+        self._carrier.start(400, complete_fields([(b"content-length", b"0")]), is_last=True)
+        self._has_closed = True
+        self.lose_client()
+
+
+def _size_bytes(message: Message) -> int:
+    """Of what a message says, in UTF-8 where it is text."""
+    return len(message.get("bytes") or (message.get("text") or "").encode())

@@ -1,40 +1,40 @@
 """Serves an application on listening sockets until it is told to stop, then drains.
 
-Accepting and draining only: what a connection is comes from `server.connection`, what is served
-from `app.stack`.
+Accepting, keeping time and draining only: what a connection is comes from `server.connection`, what
+is served from `app.stack`.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
-from functools import partial
 
+import structlog
 import trio
-from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.server.connection import serve_connection
+from sage_edge.core.budgets import Accounts
+from sage_edge.core.limits import Limits
+from sage_edge.server.connection import Connection, Service
+from sage_edge.server.flusher import Flusher
 from sage_edge.server.listener import remove_paths
 
-HANDSHAKE_SECONDS = 10.0
-IDLE_SECONDS = 75.0
-MAX_STREAMS = 250
-UNLIMITED = 2**62
+log = structlog.get_logger(__name__)
 
+TICK_SECONDS = 0.5
+"""How often limits of time are looked at."""
+EXHAUSTED_SECONDS = 0.1
+"""How long to wait where the system has no descriptor or memory for another connection."""
+REPORT_SECONDS = 10.0
+"""How often, at most, refused connections are reported."""
 
-def build_config() -> Config:
-    """Hypercorn's configuration of a connection."""
-    config = Config()
-    config.include_server_header = False
-    config.ssl_handshake_timeout = HANDSHAKE_SECONDS
-    config.keep_alive_timeout = IDLE_SECONDS
-    config.keep_alive_max_requests = UNLIMITED  # Hypercorn's limit cuts streams in flight (trap 4)
-    config.h2_max_concurrent_streams = MAX_STREAMS
-    config.errorlog = None
-    return config
+UNSENT_BYTES = 128 * 1024
+"""What the system holds for a client beyond what is on the wire: more would only stand in a small answer's way."""
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 async def serve(
@@ -42,6 +42,7 @@ async def serve(
     sockets: Sequence[socket.socket],
     tls: ssl.SSLContext | None,
     *,
+    limits: Limits,
     stop: trio.Event,
     drain_seconds: float,
 ) -> None:
@@ -50,30 +51,123 @@ async def serve(
     Draining closes the listeners and idle connections, lets requests in flight go on for
     `drain_seconds`, and cuts what is left.
     """
-    config = build_config()
-    context = WorkerContext(None)
-    listeners = [_listener(sock, tls) for sock in sockets]
-    async with trio.open_nursery() as connections:
-        async with trio.open_nursery() as accepting:
-            accepting.start_soon(
-                partial(
-                    trio.serve_listeners,
-                    partial(serve_connection, application, config, context),
-                    listeners,
-                    handler_nursery=connections,
-                )
-            )
+    worker = Worker(Service(application, limits, tls, Flusher()))
+    await worker.run(sockets, stop, drain_seconds)
+
+
+class Worker:
+    """The connections of one process.
+
+    Args:
+        service: what they share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._context = WorkerContext(None)
+        limits = service.limits
+        self._accounts = Accounts(
+            max_connections=limits.max_connections,
+            max_connections_per_client=limits.max_connections_per_client,
+            max_buffered_bytes=limits.max_buffered_bytes,
+        )
+        self._connections: set[Connection] = set()
+        self._refused = 0
+        self._reported_at = -REPORT_SECONDS
+
+    async def run(self, sockets: Sequence[socket.socket], stop: trio.Event, drain_seconds: float) -> None:
+        """Serve until `stop` is set, then drain."""
+        async with trio.open_nursery() as helping:
+            helping.start_soon(self._service.flusher.run)
+            helping.start_soon(self._keep_time)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for listener in sockets:
+                        accepting.start_soon(self._accept, listener, connections)
+                    try:
+                        await stop.wait()
+                    finally:
+                        remove_paths(sockets)  # first: nobody is to find a path that nobody serves
+                    accepting.cancel_scope.cancel()
+                for listener in sockets:
+                    listener.close()
+                await self._context.terminated.set()
+                connections.cancel_scope.deadline = trio.current_time() + drain_seconds
+                for connection in list(self._connections):
+                    connection.drain()
+            helping.cancel_scope.cancel()
+
+    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+        while True:
             try:
-                await stop.wait()
-            finally:
-                remove_paths(sockets)  # first: trio closes them as it stops accepting
-            accepting.cancel_scope.cancel()
-        await context.terminated.set()
-        connections.cancel_scope.deadline = trio.current_time() + drain_seconds
+                sock, address = listener.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(listener)
+                continue
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    await self._wait_for_resources(error)
+                continue  # the client has left before it was accepted
+            self._open(sock, address, connections)
+            await trio.lowlevel.checkpoint()
+
+    def _open(self, sock: socket.socket, address: object, connections: trio.Nursery) -> None:
+        client = str(address[0]) if isinstance(address, tuple) else f"unix:{sock.fileno()}"
+        account = self._accounts.open(client)
+        if account is None:
+            self._refuse(sock, client)
+            return
+        try:
+            sock.setblocking(False)
+            _tune(sock)
+            connection = Connection(self._service, sock, account)
+        except OSError:  # the client has left already
+            sock.close()
+            self._accounts.close(client)
+            return
+        connections.start_soon(self._run, connection, client)
+
+    async def _run(self, connection: Connection, client: str) -> None:
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            self._accounts.close(client)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            now = trio.current_time()
+            for connection in list(self._connections):
+                try:
+                    connection.check_time(now)
+                except Exception as error:
+                    log.error("connection failed", exc_info=error)
+                    connection.cut()
+
+    def _refuse(self, sock: socket.socket, client: str) -> None:
+        sock.close()
+        self._refused += 1
+        now = trio.current_time()
+        if now - self._reported_at >= REPORT_SECONDS:
+            log.warning("connections refused: too many are open", count=self._refused, latest_client=client)
+            self._reported_at = now
+            self._refused = 0
+
+    async def _wait_for_resources(self, error: OSError) -> None:
+        now = trio.current_time()
+        if now - self._reported_at >= REPORT_SECONDS:
+            log.warning("cannot accept connections", reason=error.strerror, open=len(self._connections))
+            self._reported_at = now
+        for connection in list(self._connections):
+            connection.end_if_idle()
+        await trio.sleep(EXHAUSTED_SECONDS)
 
 
-def _listener(
-    sock: socket.socket, tls: ssl.SSLContext | None
-) -> trio.SocketListener | trio.SSLListener[trio.SocketStream]:
-    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-    return listener if tls is None else trio.SSLListener(listener, tls, https_compatible=True)
+def _tune(sock: socket.socket) -> None:
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

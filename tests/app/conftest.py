@@ -26,7 +26,7 @@ class Place(ABC):
     """Where an application runs. Applications that use anyio run in both."""
 
     @abstractmethod
-    def mount(self, application: ASGIApplication, *, grace_seconds: float = GRACE_SECONDS) -> ASGIApplication:
+    def mount(self, application: ASGIApplication) -> ASGIApplication:
         """The application, to be called on trio."""
 
     @abstractmethod
@@ -61,8 +61,8 @@ class Gate:
 class NativePlace(Place):
     """In the test's own loop."""
 
-    def mount(self, application: ASGIApplication, *, grace_seconds: float = GRACE_SECONDS) -> ASGIApplication:
-        return NativeApplication(application, grace_seconds=grace_seconds)
+    def mount(self, application: ASGIApplication) -> ASGIApplication:
+        return NativeApplication(application)
 
     def post(self, function: Callable[[], None]) -> None:
         function()
@@ -80,8 +80,8 @@ class BridgedPlace(Place):
     def __init__(self, thread: GatewayThread) -> None:
         self._thread = thread
 
-    def mount(self, application: ASGIApplication, *, grace_seconds: float = GRACE_SECONDS) -> ASGIApplication:
-        return BridgedApplication(application, self._thread, grace_seconds=grace_seconds)
+    def mount(self, application: ASGIApplication) -> ASGIApplication:
+        return BridgedApplication(application, self._thread)
 
     def post(self, function: Callable[[], None]) -> None:
         self._thread.post(function)

@@ -11,12 +11,12 @@ import trio.testing
 
 from sage_edge.app.access_log import AccessLogLayer
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.exchange import EXCHANGE
 from sage_edge.core.exchange import Message
 from tests.app.applications import answer, echo
 from tests.kit.asgi_calls import (
     ANSWER,
     HTTP_DISCONNECT,
-    WEBSOCKET_DISCONNECT,
     Server,
     http_scope,
     lifespan_scope,
@@ -25,14 +25,15 @@ from tests.kit.asgi_calls import (
     response_start,
     websocket_scope,
 )
+from tests.kit.exchange import RecordingExchange
 
 Logs = list[MutableMapping[str, Any]]
 
 
-async def call(application: ASGIApplication, scope: Scope | None = None, *messages: Message) -> Server:
-    server = Server(*messages)
-    await AccessLogLayer(application)(scope or http_scope(), server.receive, server.send)
-    return server
+async def call(application: ASGIApplication, scope: Scope | None = None, *messages: Message) -> RecordingExchange:
+    exchange = RecordingExchange(*messages, scope=scope)
+    await exchange.run(AccessLogLayer(application))
+    return exchange
 
 
 async def test_a_request_is_one_line_with_these_fields(logs: Logs) -> None:
@@ -43,8 +44,8 @@ async def test_a_request_is_one_line_with_these_fields(logs: Logs) -> None:
         method="POST",
         headers=[(b"x-secret", b"secret")],
     )
-    server = await call(echo, scope, request(b"secret ", more_body=True), request(b"too"))
-    assert server.body == b"secret too"
+    exchange = await call(echo, scope, request(b"secret ", more_body=True), request(b"too"))
+    assert exchange.body == b"secret too"
     assert len(logs) == 1
     duration_ms = logs[0].pop("duration_ms")
     assert 0 <= duration_ms < 10_000
@@ -83,9 +84,9 @@ async def test_the_line_is_written_when_the_answer_is_complete_not_when_backgrou
         await answer(scope, receive, send)
         await trio.sleep_forever()
 
-    server = Server()
-    nursery.start_soon(AccessLogLayer(application), http_scope(), server.receive, server.send)
-    await server.wait_for(2)
+    exchange = RecordingExchange()
+    nursery.start_soon(exchange.run, AccessLogLayer(application))
+    await exchange.wait_for(2)
     await trio.testing.wait_all_tasks_blocked()
     assert [entry["ending"] for entry in logs] == ["complete"]
     nursery.cancel_scope.cancel()
@@ -101,12 +102,16 @@ async def test_the_duration_is_that_of_the_whole_answer(logs: Logs) -> None:
     assert 20 <= logs[0]["duration_ms"] < 5000
 
 
-def ending(*messages: Message, reads: int = 0, error: Exception | None = None) -> ASGIApplication:
+def ending(*messages: Message, reads: int = 0, leaves: bool = False, error: Exception | None = None) -> ASGIApplication:
+    """An application that reads, sends, sees its client leave, and then raises or returns."""
+
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(reads):
             await receive()
         for message in messages:
             await send(message)
+        if leaves:
+            scope[EXCHANGE].lose_client()
         if error is not None:
             raise error
 
@@ -114,6 +119,7 @@ def ending(*messages: Message, reads: int = 0, error: Exception | None = None) -
 
 
 HALF = [response_start(201), response_body(b"half", more_body=True)]
+ANNOUNCED = [response_start(headers=[(b"content-length", b"3")]), response_body(b"all", more_body=True)]
 ACCEPT, CLOSE = {"type": "websocket.accept"}, {"type": "websocket.close"}
 
 ENDINGS: dict[str, tuple[Callable[..., Scope], list[Message], ASGIApplication, str, Any, int]] = {
@@ -129,10 +135,12 @@ ENDINGS: dict[str, tuple[Callable[..., Scope], list[Message], ASGIApplication, s
     "no answer": (http_scope, [], ending(), "cut", "-", 0),
     "cut short": (http_scope, [], ending(*HALF), "cut", 201, 4),
     "left before the answer": (http_scope, [HTTP_DISCONNECT], ending(reads=1), "client left", "-", 0),
-    "left amid the answer": (http_scope, [HTTP_DISCONNECT], ending(*HALF, reads=1), "client left", 201, 4),
-    "left after the answer": (http_scope, [HTTP_DISCONNECT], ending(*ANSWER, reads=1), "complete", 200, 6),
+    "left amid the answer": (http_scope, [], ending(*HALF, leaves=True), "client left", 201, 4),
+    "left after the answer": (http_scope, [], ending(*ANSWER, leaves=True), "complete", 200, 6),
+    "left after all that was announced": (http_scope, [], ending(*ANNOUNCED, leaves=True), "complete", 200, 3),
+    "cut short after all that was announced": (http_scope, [], ending(*ANNOUNCED), "complete", 200, 3),
     "websocket closed": (websocket_scope, [], ending(ACCEPT, CLOSE), "complete", 101, 0),
-    "websocket left": (websocket_scope, [WEBSOCKET_DISCONNECT], ending(ACCEPT, reads=1), "client left", 101, 0),
+    "websocket left": (websocket_scope, [], ending(ACCEPT, leaves=True), "client left", 101, 0),
     "websocket refused": (websocket_scope, [], ending(CLOSE), "complete", 403, 0),
     "websocket refused with an answer": (
         websocket_scope,
@@ -161,35 +169,36 @@ async def test_an_error_is_one_line_and_goes_on(logs: Logs) -> None:
     assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 201)]
 
 
-async def test_a_cancelled_request_is_one_line(nursery: trio.Nursery, logs: Logs) -> None:
+async def test_a_cancelled_request_is_one_line(logs: Logs) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send(response_start())
         await trio.sleep_forever()
 
-    server = Server()
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as calling:
-            calling.start_soon(AccessLogLayer(application), http_scope(), server.receive, server.send)
-            await server.wait_for(1)
-            scope.cancel()
+    exchange = RecordingExchange()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(exchange.run, AccessLogLayer(application))
+        await exchange.wait_for(1)
+        calling.cancel_scope.cancel()
     assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 200)]
 
 
-async def test_the_bytes_of_a_websockets_messages_are_counted_as_they_travel(logs: Logs) -> None:
+async def test_the_bytes_of_a_websockets_messages_are_counted(logs: Logs) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send(ACCEPT)
         for _ in range(2):
             await receive()
-        await send({"type": "websocket.send", "text": "é", "bytes": None})
+        await send({"type": "websocket.send", "text": "12", "bytes": None})
         await send({"type": "websocket.send", "bytes": b"123"})
         await send(CLOSE)
 
-    messages = [{"type": "websocket.receive", "text": "ééé"}, {"type": "websocket.receive", "bytes": b"1"}]
+    messages = [{"type": "websocket.receive", "text": "123456"}, {"type": "websocket.receive", "bytes": b"1"}]
     await call(application, websocket_scope("/live"), *messages)
     assert (logs[0]["method"], logs[0]["path"]) == ("WEBSOCKET", "/live")
     assert (logs[0]["received_bytes"], logs[0]["sent_bytes"]) == (7, 5)
 
 
 async def test_a_lifespan_is_no_request(logs: Logs) -> None:
-    await call(ending({"type": "lifespan.startup.complete"}), lifespan_scope())
+    server = Server()
+    await AccessLogLayer(ending({"type": "lifespan.startup.complete"}))(lifespan_scope(), server.receive, server.send)
+    assert server.types == ["lifespan.startup.complete"]
     assert logs == []

@@ -11,21 +11,33 @@ from typing import Any
 import pytest
 import sniffio
 import trio
+import trio.testing
 
-from sage_edge.app import exchange
+from sage_edge.app import bridge
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.app.rescue import RescueLayer
 from tests.app.applications import answer, echo
 from tests.app.conftest import GRACE_SECONDS, BridgedPlace, Place, run_in
-from tests.kit.asgi_calls import ANSWER, HTTP_DISCONNECT, WAIT_SECONDS, Server, Signal, http_scope, request
+from tests.kit.asgi_calls import (
+    ANSWER,
+    HTTP_DISCONNECT,
+    WAIT_SECONDS,
+    Signal,
+    request,
+    response_body,
+    response_start,
+)
+from tests.kit.exchange import LONG_SECONDS, UNSENDABLE, RecordingExchange
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
-async def call(bridged: Place, application: ASGIApplication, server: Server) -> None:
+async def call(
+    bridged: Place, application: ASGIApplication, exchange: RecordingExchange, grace_seconds: float = LONG_SECONDS
+) -> None:
     with trio.fail_after(WAIT_SECONDS):
-        await bridged.mount(application)(http_scope(), server.receive, server.send)
+        await exchange.run(bridged.mount(application), grace_seconds=grace_seconds)
 
 
 async def test_the_application_runs_on_asyncio_in_the_gateways_thread(bridged: Place) -> None:
@@ -35,7 +47,7 @@ async def test_the_application_runs_on_asyncio_in_the_gateways_thread(bridged: P
         seen.extend([threading.current_thread().name, sniffio.current_async_library()])
         await asyncio.sleep(0)
 
-    await call(bridged, application, Server())
+    await call(bridged, application, RecordingExchange())
     assert seen == ["gateway", "asyncio"]
 
 
@@ -48,7 +60,7 @@ async def test_the_application_sees_the_callers_context_variables_and_keeps_its_
 
     for value in ("a", "b"):
         variable.set(value)
-        await call(bridged, application, Server())
+        await call(bridged, application, RecordingExchange())
         assert variable.get() == value
     assert seen == ["a", "b"]
 
@@ -65,11 +77,14 @@ async def test_100_calls_at_once_are_kept_apart(bridged: Place) -> None:
         await all_are_there.wait()
         await echo(scope, receive, send)
 
-    servers = [Server(*[request(b"%d" % number, more_body=last) for last in (True, False)]) for number in range(100)]
+    exchanges = [
+        RecordingExchange(*[request(b"%d" % number, more_body=more_body) for more_body in (True, False)])
+        for number in range(100)
+    ]
     async with trio.open_nursery() as nursery:
-        for server in servers:
-            nursery.start_soon(call, bridged, application, server)
-    assert [server.body for server in servers] == [b"%d" % number * 2 for number in range(100)]
+        for exchange in exchanges:
+            nursery.start_soon(call, bridged, application, exchange)
+    assert [exchange.body for exchange in exchanges] == [b"%d" % number * 2 for number in range(100)]
 
 
 OUTSIDERS = [SystemExit("no licence"), KeyboardInterrupt(), BaseExceptionGroup("of a task group", [SystemExit(1)])]
@@ -83,11 +98,11 @@ async def test_what_is_no_exception_is_an_error_of_its_call_and_of_no_other(
         raise error
 
     with pytest.raises(RuntimeError, match=type(error).__name__) as caught:
-        await call(bridged, application, Server())
+        await call(bridged, application, RecordingExchange())
     assert caught.value.__cause__ is error
-    server = Server()
-    await call(bridged, answer, server)
-    assert server.sent == list(ANSWER)
+    exchange = RecordingExchange()
+    await call(bridged, answer, exchange)
+    assert exchange.sent == list(ANSWER)
 
 
 @pytest.mark.parametrize("error", OUTSIDERS, ids=lambda error: type(error).__name__)
@@ -97,10 +112,10 @@ async def test_whatever_the_application_raises_becomes_a_500_and_never_reaches_t
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         raise error
 
-    server = Server()
+    exchange = RecordingExchange()
     with trio.fail_after(WAIT_SECONDS):
-        await RescueLayer(bridged.mount(application))(http_scope(), server.receive, server.send)
-    assert server.status == 500
+        await exchange.run(RescueLayer(bridged.mount(application)))
+    assert exchange.status == 500
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
@@ -114,9 +129,9 @@ async def test_a_task_of_the_application_that_ends_the_loop_ends_no_call(bridged
         assert task.exception() is error
         await answer(scope, receive, send)
 
-    server = Server()
-    await call(bridged, application, server)
-    assert server.sent == list(ANSWER)
+    exchange = RecordingExchange()
+    await call(bridged, application, exchange)
+    assert exchange.sent == list(ANSWER)
 
 
 async def test_an_application_that_stops_its_loop_goes_on_in_it(bridged: Place) -> None:
@@ -126,9 +141,9 @@ async def test_an_application_that_stops_its_loop_goes_on_in_it(bridged: Place) 
         await answer(scope, receive, send)
 
     for _ in range(3):
-        server = Server()
-        await call(bridged, application, server)
-        assert server.sent == list(ANSWER)
+        exchange = RecordingExchange()
+        await call(bridged, application, exchange)
+        assert exchange.sent == list(ANSWER)
 
 
 async def test_an_application_that_cancels_itself_has_failed(bridged: Place) -> None:
@@ -139,19 +154,20 @@ async def test_an_application_that_cancels_itself_has_failed(bridged: Place) -> 
         await asyncio.sleep(1)
 
     with pytest.raises(RuntimeError, match="the gateway cancelled its own request") as caught:
-        await call(bridged, application, Server())
+        await call(bridged, application, RecordingExchange())
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
 async def test_an_application_that_ignores_its_cancellation_is_given_up(
     bridged: Place, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ) -> None:
-    monkeypatch.setattr(exchange, "ABANDON_SECONDS", 0.05)
+    monkeypatch.setattr(bridge, "ABANDON_SECONDS", 0.05)
     cancellations = 0
-    may_end, has_ended = bridged.new_gate(), Signal()
+    may_end, has_begun, has_ended = bridged.new_gate(), Signal(), Signal()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal cancellations
+        has_begun.set()
         waiting = asyncio.ensure_future(may_end.wait())
         while not waiting.done():
             try:
@@ -160,28 +176,117 @@ async def test_an_application_that_ignores_its_cancellation_is_given_up(
                 cancellations += 1
         has_ended.set()
 
-    await call(bridged, application, Server(HTTP_DISCONNECT))
-    assert [entry["event"] for entry in logs] == ["the gateway ignored its cancellation"]
-    assert logs[0]["after_seconds"] == pytest.approx(GRACE_SECONDS + 0.05)
+    exchange = RecordingExchange()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, bridged, application, exchange, GRACE_SECONDS)
+        await has_begun.wait()
+        exchange.put(HTTP_DISCONNECT)
+    assert exchange.has_ended
+    assert not has_ended.is_set
+    assert logs == [
+        {"event": "the gateway ignored its cancellation", "after_seconds": 0.05, "log_level": "warning"},
+    ]
     may_end.open()
     await has_ended.wait()
-    assert cancellations == 2, "after the grace period, and when it was given up"
+    assert cancellations == 1
 
 
 async def test_an_application_that_blocks_its_loop_while_its_client_leaves_is_given_up(
     bridged: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "ABANDON_SECONDS", 0.05)
-    unblock, has_ended = threading.Event(), Signal()
+    monkeypatch.setattr(bridge, "ABANDON_SECONDS", 0.05)
+    unblock, has_begun, has_ended = threading.Event(), Signal(), Signal()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun.set()
         unblock.wait(WAIT_SECONDS)
         has_ended.set()
 
-    await call(bridged, application, Server(HTTP_DISCONNECT))
+    exchange = RecordingExchange()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, bridged, application, exchange, GRACE_SECONDS)
+        await has_begun.wait()
+        exchange.put(HTTP_DISCONNECT)
     assert not has_ended.is_set
     unblock.set()
     await has_ended.wait()
+
+
+async def test_a_call_that_is_cancelled_before_its_application_began_never_begins_it(
+    bridged: Place, thread: GatewayThread
+) -> None:
+    steps: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        steps.append("begun")
+
+    unblock, is_blocked = threading.Event(), Signal()
+
+    def block() -> None:
+        is_blocked.set()
+        unblock.wait(WAIT_SECONDS)
+
+    thread.post(block)
+    await is_blocked.wait()
+    calling = trio.CancelScope()
+
+    async def call_cancelled() -> None:
+        with calling:
+            await call(bridged, application, RecordingExchange())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call_cancelled)
+        await trio.testing.wait_all_tasks_blocked()
+        calling.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        unblock.set()
+    assert steps == []
+
+
+async def test_an_application_that_sent_what_the_server_cannot_send_is_cancelled_and_sends_nothing_more(
+    bridged: Place,
+) -> None:
+    steps: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(UNSENDABLE)
+        await send(response_body(b"of no answer", more_body=True))
+        try:
+            await receive()
+        except asyncio.CancelledError:
+            steps.append("cancelled")
+            raise ValueError("of what comes of it") from None
+
+    exchange = RecordingExchange()
+    with pytest.raises(ValueError, match="a header that cannot be sent"):
+        await call(bridged, application, exchange)
+    assert steps == ["cancelled"]
+    assert exchange.sent == []
+
+
+async def test_what_is_sent_after_the_call_has_ended_is_of_no_consequence(
+    bridged: Place, logs: list[MutableMapping[str, Any]]
+) -> None:
+    # By a task that the application left behind; its client knows that the answer was cut.
+    async def send_later(send: Send) -> None:
+        await may_send.wait()
+        await send(response_body(b"late"))
+        has_sent.set()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start())
+        tasks.append(asyncio.create_task(send_later(send)))
+
+    tasks: list[asyncio.Task[None]] = []
+    may_send, has_sent = bridged.new_gate(), Signal()
+    exchange = RecordingExchange()
+    await call(bridged, application, exchange)
+    assert exchange.is_cut
+    may_send.open()
+    await has_sent.wait()
+    await bridged.settle()
+    assert exchange.types == ["http.response.start"]
+    assert logs == []
 
 
 async def test_calls_in_flight_end_with_an_error_when_the_thread_is_stopped() -> None:
@@ -198,7 +303,7 @@ async def test_calls_in_flight_end_with_an_error_when_the_thread_is_stopped() ->
         @nursery.start_soon
         async def _() -> None:
             with pytest.raises(RuntimeError, match="the gateway cancelled its own request"):
-                await call(BridgedPlace(thread), application, Server())
+                await call(BridgedPlace(thread), application, RecordingExchange())
 
         await has_begun.wait()
         assert await thread.stop(WAIT_SECONDS)
@@ -206,6 +311,6 @@ async def test_calls_in_flight_end_with_an_error_when_the_thread_is_stopped() ->
 
 async def test_no_task_is_left_in_the_gateway_after_its_calls(bridged: Place, thread: GatewayThread) -> None:
     for _ in range(10):
-        await call(bridged, answer, Server())
+        await call(bridged, answer, RecordingExchange())
     await bridged.settle()
     assert await run_in(thread, lambda: len(asyncio.all_tasks())) == 0

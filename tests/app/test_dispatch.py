@@ -8,10 +8,12 @@ import pytest
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.dispatch import GuardedDispatcher
+from sage_edge.app.exchange import EXCHANGE
 from sage_edge.app.lifespan import Mount
 from sage_edge.core.readiness import Phase, Readiness
 from tests.app.applications import answer
 from tests.kit.asgi_calls import Server, http_scope, websocket_scope
+from tests.kit.exchange import RecordingExchange
 
 
 class Recorder:
@@ -79,12 +81,14 @@ async def test_an_absolute_target_is_refused_in_http2() -> None:
     assert (await call(build(Mount("/llm", "gateway", answer)), scope)).status == 400
 
 
-async def test_a_mount_is_told_that_send_raises() -> None:
+async def test_the_rest_of_the_scope_reaches_a_mount_as_it_is() -> None:
     gateway = Recorder()
-    scope = http_scope()
-    await call(build(Mount("", "gateway", gateway)), scope)
+    scope = RecordingExchange(scope=http_scope("/llm/x")).scope
+    await call(build(Mount("/llm", "gateway", gateway)), scope)
+    assert gateway.scopes[0] == {**scope, "root_path": "/llm"}
+    assert gateway.scopes[0][EXCHANGE] is scope[EXCHANGE]
     assert gateway.scopes[0]["asgi"] == {"version": "3.0", "spec_version": "2.4"}
-    assert scope["asgi"]["spec_version"] == "2.3", "the server's own scope is left alone"
+    assert scope["root_path"] == "", "the server's own scope is left alone"
 
 
 async def test_states_are_kept_apart_and_copied_for_each_request() -> None:

@@ -55,7 +55,7 @@ async def ask(
     headers = [(b"host", b"edge.test"), *([(b"accept", accept.encode())] if accept is not None else [])]
     server = Server(request())
     scope = http_scope(path, method=method, headers=headers, root_path=root_path)
-    await NativeApplication(app, grace_seconds=1.0)(scope, server.receive, server.send)
+    await NativeApplication(app)(scope, server.receive, server.send)
     return server
 
 

@@ -78,14 +78,11 @@ class Edge:
     """A dispatcher whose lifespan runs."""
 
     def __init__(self, **applications: ASGIApplication) -> None:
-        mounts = [
-            Mount(f"/{name}", name, NativeApplication(application, grace_seconds=1.0))
-            for name, application in applications.items()
-        ]
+        mounts = [Mount(f"/{name}", name, NativeApplication(application)) for name, application in applications.items()]
         self.health = Obedient()
         self.server = Server({"type": "lifespan.startup"})
         readiness = Readiness(llm_prefix="/", is_llm_mounted=True)
-        health = Mount("", "health", NativeApplication(self.health, grace_seconds=1.0))
+        health = Mount("", "health", NativeApplication(self.health))
         self.dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=STARTUP_SECONDS)
 
     async def run(self) -> None:
@@ -114,7 +111,7 @@ async def test_a_mount_puts_into_its_state_what_its_requests_see() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["name"] = "a"
 
-    mount = Mount("/a", "a", NativeApplication(application, grace_seconds=1.0))
+    mount = Mount("/a", "a", NativeApplication(application))
     readiness = Readiness(llm_prefix="/", is_llm_mounted=True)
     health = Mount("", "health", Obedient())
     server = Server({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})

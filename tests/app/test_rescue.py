@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.exchange import EXCHANGE
 from sage_edge.app.rescue import RescueLayer
 from sage_edge.core.exchange import Message
 from tests.app.applications import answer
+from tests.app.conftest import Place
 from tests.kit.asgi_calls import (
     ANSWER,
     HTTP_DISCONNECT,
@@ -23,6 +25,7 @@ from tests.kit.asgi_calls import (
     response_start,
     websocket_scope,
 )
+from tests.kit.exchange import UNSENDABLE, RecordingExchange
 
 Logs = list[MutableMapping[str, Any]]
 ERROR = ValueError("on purpose, with a secret")
@@ -42,16 +45,16 @@ def sending(*messages: Message, error: BaseException | None = ERROR, reads: int 
     return application
 
 
-async def call(application: ASGIApplication, scope: Scope | None = None, *messages: Message) -> Server:
-    server = Server(*messages)
-    await RescueLayer(application)(scope or http_scope("/v1/chat"), server.receive, server.send)
-    return server
+async def call(application: ASGIApplication, scope: Scope | None = None, *messages: Message) -> RecordingExchange:
+    exchange = RecordingExchange(*messages, scope=scope or http_scope("/v1/chat"))
+    await exchange.run(RescueLayer(application))
+    return exchange
 
 
 async def test_an_error_before_the_answer_becomes_a_500_that_tells_nothing_of_it(logs: Logs) -> None:
-    server = await call(sending())
-    assert server.status == 500
-    assert server.json == {
+    exchange = await call(sending())
+    assert exchange.status == 500
+    assert exchange.json == {
         "error": {
             "message": "The gateway failed to answer this request.",
             "type": "internal_server_error",
@@ -67,20 +70,20 @@ async def test_an_error_before_the_answer_becomes_a_500_that_tells_nothing_of_it
     ids=["after the start", "amid the body"],
 )
 async def test_an_error_after_the_start_adds_nothing_to_the_answer(sent: list[Message], logs: Logs) -> None:
-    server = await call(sending(*sent))
-    assert server.sent == list(sent)
+    exchange = await call(sending(*sent))
+    assert exchange.sent == list(sent)
     assert [entry["event"] for entry in logs] == ["request failed"]
 
 
 async def test_an_error_in_background_work_is_logged(logs: Logs) -> None:
-    server = await call(sending(*ANSWER))
-    assert server.sent == list(ANSWER)
+    exchange = await call(sending(*ANSWER))
+    assert exchange.sent == list(ANSWER)
     assert [entry["exc_info"] for entry in logs] == [ERROR]
 
 
 async def test_an_application_that_returns_without_an_answer_has_failed(logs: Logs) -> None:
-    server = await call(sending(error=None))
-    assert server.status == 500
+    exchange = await call(sending(error=None))
+    assert exchange.status == 500
     assert [(entry["event"], entry["reason"]) for entry in logs] == [
         ("request failed", "the gateway returned without an answer")
     ]
@@ -92,9 +95,51 @@ async def test_an_application_that_returns_without_an_answer_has_failed(logs: Lo
 async def test_an_application_may_return_without_an_answer_once_its_client_has_gone(
     scope: Scope, disconnect: Message, logs: Logs
 ) -> None:
-    server = await call(sending(error=None, reads=1), scope, disconnect)
-    assert server.sent == []
+    exchange = await call(sending(error=None, reads=1), scope, disconnect)
+    assert exchange.sent == []
     assert logs == []
+
+
+async def test_an_error_once_the_client_has_gone_is_logged_for_debugging_only(logs: Logs) -> None:
+    exchange = await call(sending(response_start(), reads=1, error=None), None, HTTP_DISCONNECT)
+    assert exchange.sent == []
+    assert logs == [
+        {
+            "event": "request ended after its client left",
+            "error": "ClientDisconnectedError('the client disconnected')",
+            "log_level": "debug",
+        }
+    ]
+
+
+async def test_an_error_in_background_work_is_logged_although_the_client_has_gone(logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        scope[EXCHANGE].put(HTTP_DISCONNECT)
+        raise ERROR
+
+    assert (await call(application)).sent == list(ANSWER)
+    assert [entry["exc_info"] for entry in logs] == [ERROR]
+
+
+async def test_an_error_after_the_client_took_an_empty_answer_of_announced_length_is_logged(logs: Logs) -> None:
+    start = response_start(headers=[(b"content-length", b"0")])
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        scope[EXCHANGE].put(HTTP_DISCONNECT)
+        raise ERROR
+
+    assert (await call(application)).sent == [start]
+    assert [entry["exc_info"] for entry in logs] == [ERROR]
+
+
+async def test_an_answer_that_cannot_be_sent_becomes_a_500(place: Place, logs: Logs) -> None:
+    exchange = RecordingExchange()
+    await exchange.run(RescueLayer(place.mount(sending(UNSENDABLE, error=None))))
+    assert exchange.status == 500
+    assert exchange.progress.is_complete
+    assert [repr(entry["exc_info"]) for entry in logs] == ["ValueError('a header that cannot be sent')"]
 
 
 async def test_reading_a_body_is_not_taken_for_a_client_that_has_gone() -> None:
@@ -107,8 +152,8 @@ async def test_an_answer_in_full_passes_unchanged(logs: Logs) -> None:
 
 
 async def test_an_answer_cut_short_by_a_return_is_left_to_the_server(logs: Logs) -> None:
-    server = await call(sending(response_start(), error=None))
-    assert server.types == ["http.response.start"]
+    exchange = await call(sending(response_start(), error=None))
+    assert exchange.types == ["http.response.start"]
     assert logs == []
 
 
@@ -117,14 +162,14 @@ async def test_an_error_before_a_websocket_is_accepted_refuses_it() -> None:
 
 
 async def test_an_error_before_a_websocket_is_accepted_is_a_500_where_the_server_can_send_one() -> None:
-    server = await call(sending(), websocket_scope(extensions={"websocket.http.response": {}}))
-    assert server.status == 500
-    assert server.types == ["websocket.http.response.start", "websocket.http.response.body"]
+    exchange = await call(sending(), websocket_scope(extensions={"websocket.http.response": {}}))
+    assert exchange.status == 500
+    assert exchange.types == ["websocket.http.response.start", "websocket.http.response.body"]
 
 
 async def test_an_error_in_a_websocket_is_left_to_the_server_to_close(logs: Logs) -> None:
-    server = await call(sending({"type": "websocket.accept"}), websocket_scope())
-    assert server.types == ["websocket.accept"]
+    exchange = await call(sending({"type": "websocket.accept"}), websocket_scope())
+    assert exchange.types == ["websocket.accept"]
     assert len(logs) == 1
 
 
@@ -134,4 +179,4 @@ async def test_messages_out_of_order_are_an_error_of_the_request() -> None:
 
 async def test_a_lifespan_is_let_through_unguarded() -> None:
     with pytest.raises(ValueError, match="on purpose"):
-        await call(sending(), lifespan_scope())
+        await RescueLayer(sending())(lifespan_scope(), Server().receive, Server().send)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sage_edge.app.asgi import Receive, Scope, Send, find_header
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header
 from sage_edge.app.dispatch import GuardedDispatcher
 from sage_edge.app.lifespan import Mount
 from sage_edge.app.native import NativeApplication
@@ -15,29 +15,34 @@ from sage_edge.app.stack import build_stack
 from sage_edge.core.readiness import Phase, Readiness
 from tests.app.applications import answer
 from tests.kit.asgi_calls import Server, http_scope, lifespan_scope
+from tests.kit.exchange import RecordingExchange
 
 
 async def raise_error(scope: Scope, receive: Receive, send: Send) -> None:
     raise ValueError("on purpose")
 
 
-async def call(gateway: Any, scope: Scope, *, has_access_log: bool = True) -> Server:
+def build(gateway: Any, *, has_access_log: bool = True) -> ASGIApplication:
     readiness = Readiness(llm_prefix="/", is_llm_mounted=True)
     readiness.advance(Phase.READY)
     health, mount = [
-        Mount("", name, NativeApplication(application, grace_seconds=1.0))
+        Mount("", name, NativeApplication(application))
         for name, application in (("health", answer), ("gateway", gateway))
     ]
     dispatcher = GuardedDispatcher(health, [mount], readiness, startup_seconds=1.0)
-    server = Server({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
-    await build_stack(dispatcher, has_access_log=has_access_log)(scope, server.receive, server.send)
-    return server
+    return build_stack(dispatcher, has_access_log=has_access_log)
+
+
+async def call(gateway: Any, scope: Scope, *, has_access_log: bool = True) -> RecordingExchange:
+    exchange = RecordingExchange(scope=scope)
+    await exchange.run(build(gateway, has_access_log=has_access_log))
+    return exchange
 
 
 @pytest.mark.parametrize("has_access_log", [True, False])
 async def test_the_access_log_can_be_left_out(has_access_log: bool, logs: list[MutableMapping[str, Any]]) -> None:
-    server = await call(answer, http_scope(), has_access_log=has_access_log)
-    assert server.body == b"answer"
+    exchange = await call(answer, http_scope(), has_access_log=has_access_log)
+    assert exchange.body == b"answer"
     assert [entry["event"] for entry in logs] == ["request"] * has_access_log
 
 
@@ -49,7 +54,8 @@ async def test_the_access_log_sees_the_answers_of_the_layers_below(logs: list[Mu
 
 
 async def test_a_lifespan_passes_through_every_layer() -> None:
-    server = await call(answer, lifespan_scope())
+    server = Server({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    await build(answer)(lifespan_scope(), server.receive, server.send)
     assert server.types[0] == "lifespan.startup.complete"
 
 

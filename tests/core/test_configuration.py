@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sage_edge.core.configuration import Configuration, Origin, read_configuration
+from sage_edge.core.errors import EdgeError
 from sage_edge.core.settings import Settings, environment_variable_of, option_of
 
 # For every setting three valid values, as option, environment and file give them; none is the default.
@@ -29,6 +30,27 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "no_llm": (True, "1", True),
     "startup_seconds": (1.0, "2", 3),
     "cancel_grace_seconds": (4.0, "2", 3),
+    "max_connections": (1, "2", 3),
+    "max_connections_per_client": (1, "2", 3),
+    "max_streams": (1, "2", 3),
+    "max_header_bytes": (2048, "4096", 8192),
+    "max_body_bytes": (1, "2", 3),
+    "max_message_bytes": (1, "2", 3),
+    "max_buffered_bytes": (2_097_152, "4194304", 8_388_608),
+    "stream_window_bytes": (65_535, "65536", 65_537),
+    "connection_window_bytes": (65_535, "65536", 65_537),
+    "handshake_seconds": (1.0, "2", 3.5),
+    "header_seconds": (1.0, "2", 3.5),
+    "body_seconds": (1.0, "2", 3.5),
+    "idle_seconds": (1.0, "2", 3.5),
+    "stall_seconds": (1.0, "2", 3.5),
+    "budget_seconds": (1.0, "2", 3.5),
+    "max_resets": (1, "2", 3),
+    "max_pings": (1, "2", 3),
+    "max_settings": (1, "2", 3),
+    "max_priorities": (1, "2", 3),
+    "max_empty_frames": (1, "2", 3),
+    "max_window_updates": (1, "2", 3),
     "log_level": ("debug", "WARNING", "error"),
     "log_format": ("json", "json", "json"),
     "access_log": (False, "no", False),
@@ -260,3 +282,10 @@ def test_a_bad_value_hides_the_conflicts_of_its_own_setting() -> None:
 )
 def test_a_bad_value_makes_up_no_conflict_with_another_setting(options: dict[str, Any], faulty: str) -> None:
     assert [fault.setting for fault in read_configuration(options).faults] == [faulty]
+
+
+def test_faults_are_raised_together_where_there_are_any() -> None:
+    read_configuration({}).raise_faults()
+    with pytest.raises(EdgeError) as caught:
+        read_configuration({"port": -1, "host": ""}).raise_faults()
+    assert len(caught.value.faults) == 2

@@ -34,6 +34,8 @@ texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x
 paths = st.one_of(st.none(), texts.map(Path))
 seconds = st.floats(min_value=0, max_value=86_400, exclude_min=True)
 ports = st.integers(0, 65535)
+counts = st.integers(1, 2**31 - 1)
+windows = st.integers(65_535, 2**31 - 1)
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "host": texts,
     "port": ports,
@@ -50,6 +52,27 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "no_llm": st.booleans(),
     "startup_seconds": seconds,
     "cancel_grace_seconds": seconds,
+    "max_connections": counts,
+    "max_connections_per_client": counts,
+    "max_streams": counts,
+    "max_header_bytes": st.integers(1024, 2**20),
+    "max_body_bytes": counts,
+    "max_message_bytes": counts,
+    "max_buffered_bytes": st.integers(2**20),
+    "stream_window_bytes": windows,
+    "connection_window_bytes": windows,
+    "handshake_seconds": seconds,
+    "header_seconds": seconds,
+    "body_seconds": seconds,
+    "idle_seconds": seconds,
+    "stall_seconds": seconds,
+    "budget_seconds": seconds,
+    "max_resets": counts,
+    "max_pings": counts,
+    "max_settings": counts,
+    "max_priorities": counts,
+    "max_empty_frames": counts,
+    "max_window_updates": counts,
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
     "log_format": st.sampled_from(["text", "json"]),
     "access_log": st.booleans(),

@@ -96,3 +96,67 @@ def test_an_answer_of_unknown_length_is_delivered_when_it_is_complete(headers: l
     progress.note({"type": "http.response.start", "headers": headers})
     progress.note({"type": "http.response.body", "body": b"all", "more_body": True})
     assert not progress.is_delivered
+
+
+def test_what_is_missing_of_an_announced_length_is_known() -> None:
+    progress = ResponseProgress()
+    assert progress.missing_bytes == 0, "nothing is announced"
+    progress.note({"type": "http.response.start", "headers": [(b"content-length", b"5")]})
+    assert progress.missing_bytes == 5
+    progress.note({"type": "http.response.body", "body": b"hell", "more_body": True})
+    assert progress.missing_bytes == 1
+    progress.note({"type": "http.response.body", "body": b"o, world"})
+    assert progress.missing_bytes == -7
+    assert progress.is_complete
+
+
+def test_nothing_is_missing_of_an_answer_of_unknown_length() -> None:
+    progress = ResponseProgress()
+    for message in (START, PART, LAST):
+        progress.note(message)
+        assert progress.missing_bytes == 0
+
+
+def test_trailers_that_are_expected_are_a_part_of_what_is_delivered() -> None:
+    progress = ResponseProgress()
+    progress.note({**START_TRAILERS, "headers": [(b"content-length", b"0")]})
+    progress.note(LAST)
+    assert not progress.is_delivered
+    progress.note(LAST_TRAILER)
+    assert progress.is_delivered
+
+
+@pytest.mark.parametrize("first", HTTP_STATES["new"])
+def test_an_answer_whose_start_could_not_be_sent_may_be_any_other(first: str) -> None:
+    for sequence in product(HTTP, repeat=4):
+        progress, fresh = ResponseProgress(), ResponseProgress()
+        progress.note({**HTTP[first], "headers": [(b"content-length", b"0")]})
+        progress.unstart()
+        assert not progress.has_started
+        assert not progress.is_delivered
+        assert_alike(progress, fresh, [HTTP[name] for name in sequence])
+
+
+@pytest.mark.parametrize("first", ["accept", "deny"])
+def test_a_websocket_whose_start_could_not_be_sent_may_be_begun_anew(first: str) -> None:
+    for sequence in product(WEBSOCKET, repeat=4):
+        progress, fresh = ResponseProgress(), ResponseProgress()
+        progress.note({**WEBSOCKET[first], "headers": [(b"content-length", b"0")]})
+        progress.unstart()
+        assert not progress.has_started
+        assert not progress.is_delivered
+        assert_alike(progress, fresh, [WEBSOCKET[name] for name in sequence])
+
+
+def assert_alike(progress: ResponseProgress, fresh: ResponseProgress, messages: list[Message]) -> None:
+    for message in messages:
+        outcomes = []
+        for each in (progress, fresh):
+            try:
+                each.note(message)
+                outcomes.append("")
+            except UnexpectedMessageError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1], messages
+        assert progress.is_complete == fresh.is_complete, messages
+        assert progress.is_delivered == fresh.is_delivered, messages

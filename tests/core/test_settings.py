@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import FrozenInstanceError, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import pytest
 from pydantic import ValidationError
 
 from sage_edge.core.bind import FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.limits import Limits
 from sage_edge.core.settings import (
     GROUPS,
+    BudgetSettings,
+    LimitSettings,
     Settings,
     default_of,
     describe,
     environment_variable_of,
     find_conflicts,
     option_of,
+    spellings_of,
 )
 
 NAMES = list(Settings.model_fields)
@@ -33,6 +38,20 @@ def test_every_setting_is_named_alike_everywhere_and_described_in_sentences(name
     assert environment_variable_of(name) == "SAGE_EDGE_" + name.upper()
     assert re.fullmatch(r".{10,}\.", describe(name))
     assert getattr(Settings(), name) == default_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "spellings"),
+    [
+        ("port", ["--port"]),
+        ("access_log", ["--access-log", "--no-access-log"]),
+        ("dev_tls", ["--dev-tls", "--no-dev-tls"]),
+        ("no_llm", ["--no-llm"]),
+        ("max_streams", ["--max-streams"]),
+    ],
+)
+def test_a_switch_can_be_turned_off_unless_it_is_named_for_that(name: str, spellings: list[str]) -> None:
+    assert list(spellings_of(name)) == spellings
 
 
 def test_the_environment_is_not_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +124,30 @@ def test_a_log_level_is_read_in_any_case(value: str) -> None:
         ("cancel_grace_seconds", -1),
         ("drain_seconds", float("inf")),
         ("drain_seconds", float("nan")),
+        ("max_connections", 0),
+        ("max_connections", 2**40 + 1),
+        ("max_connections", 1.5),
+        ("max_connections", "many"),
+        ("max_connections_per_client", -1),
+        ("max_streams", 0),
+        ("max_streams", 2**32),  # SETTINGS_MAX_CONCURRENT_STREAMS has 32 bits
+        ("max_header_bytes", 1023),
+        ("max_header_bytes", 2**20 + 1),
+        ("max_body_bytes", 0),
+        ("max_message_bytes", 0),
+        ("max_buffered_bytes", 2**20 - 1),
+        ("stream_window_bytes", 65_534),
+        ("stream_window_bytes", 2**31),
+        ("connection_window_bytes", 65_534),
+        ("connection_window_bytes", 2**31),
+        ("handshake_seconds", 0),
+        ("header_seconds", -1),
+        ("body_seconds", 86_401),
+        ("idle_seconds", "soon"),
+        ("stall_seconds", float("inf")),
+        ("budget_seconds", 0),
+        ("max_resets", 0),
+        ("max_window_updates", 0),
         ("log_level", "loud"),
         ("log_level", 5),
         ("log_format", "xml"),
@@ -122,6 +165,29 @@ def test_values_that_are_refused(name: str, value: object) -> None:
 )
 def test_connections_are_encrypted_where_there_is_a_certificate(values: dict[str, Any], is_tls: bool) -> None:
     assert Settings(**values).is_tls is is_tls
+
+
+def test_the_limits_are_the_settings_of_the_same_names() -> None:
+    limits = Settings(max_streams=7, stall_seconds=1.5, max_pings=3).limits
+    assert (limits.max_streams, limits.stall_seconds, limits.max_pings) == (7, 1.5, 3)
+    assert asdict(Settings().limits) == {field.name: default_of(field.name) for field in fields(Limits)}
+
+
+def test_every_setting_of_a_limit_or_budget_limits_something() -> None:
+    names = {field.name for field in fields(Limits)}
+    assert names == {*LimitSettings.model_fields, *BudgetSettings.model_fields, "cancel_grace_seconds"}
+
+
+def test_limits_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().limits.max_streams = 1  # type: ignore[misc]
+
+
+def test_by_default_a_client_can_fill_a_streams_window_within_its_connections_and_its_memory() -> None:
+    limits = Settings().limits
+    assert limits.stream_window_bytes <= limits.connection_window_bytes <= limits.max_buffered_bytes
+    assert limits.max_message_bytes <= limits.max_buffered_bytes
+    assert limits.max_connections_per_client <= limits.max_connections
 
 
 PEM = Path("a.pem")

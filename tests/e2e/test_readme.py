@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from sage_edge import __version__
+from sage_edge.app.exchange import HIGH_WATER_BYTES
 from sage_edge.core.configuration import read_configuration
-from sage_edge.server import worker
+from sage_edge.core.exchange import WINDOW_BYTES
+from sage_edge.server.http2.connection import STALL_PROGRESS_BYTES
 from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
 from tests.kit.readme import README, code_blocks, commands, settings_table
 
@@ -65,11 +67,11 @@ def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README.read_text()
 
 
-def test_limits_are_those_of_the_worker() -> None:
+def test_limits_are_those_of_the_code() -> None:
     text = README.read_text()
-    assert f"| TLS handshake | {worker.HANDSHAKE_SECONDS:.0f} s |" in text
-    assert f"| idle connection | {worker.IDLE_SECONDS:.0f} s |" in text
-    assert f"| streams at once on an HTTP/2 connection | {worker.MAX_STREAMS} |" in text
+    assert f"`send` waits at {HIGH_WATER_BYTES // 1024} KiB" in text
+    assert f"without {STALL_PROGRESS_BYTES // 1024} KiB of progress" in text
+    assert f"{WINDOW_BYTES // 1024} KiB may be under way" in text
     assert f"sage-edge {__version__}\n" in text
 
 

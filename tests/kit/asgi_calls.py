@@ -1,7 +1,7 @@
-"""The server's side of an ASGI call, and the ways between a test on trio and what it tests.
+"""ASGI calls from a caller's side, and the ways between a test on trio and what it tests.
 
-Here: scopes, a server's `receive` and `send`, and an event that any thread may set. Not here:
-applications; each test has its own.
+Here: scopes, messages, a caller's plain `receive` and `send`, and an event that any thread may
+set. Not here: the edge's own server, which is `exchange`; and applications: each test has its own.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ BODY_PART_BYTES = 64 * 1024
 
 
 def http_scope(path: str = "/", **others: Any) -> Scope:
-    """The scope of a GET over HTTP/2, as Hypercorn makes them."""
+    """The scope of a GET over HTTP/2."""
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "2",
         "method": "GET",
         "scheme": "https",
@@ -82,30 +82,12 @@ WEBSOCKET_DISCONNECT: Message = {"type": "websocket.disconnect", "code": 1005}
 ANSWER: Sequence[Message] = (response_start(), response_body(b"answer"))
 
 
-class Server:
-    """A server's `receive` and `send`.
+class Answer:
+    """What was sent to a client, read and awaited."""
 
-    Args:
-        messages: what the client sends; more can be `put` later.
-
-    Attributes:
-        taken: what was taken by `receive`.
-        sent: what `send` has passed on to the client.
-    """
-
-    def __init__(self, *messages: Message) -> None:
-        self._put, self._take = trio.open_memory_channel[Message](math.inf)
+    def __init__(self) -> None:
         self._changed = trio.Event()
-        self._may_send = trio.Event()
-        self.unblock()
-        self.taken: list[Message] = []
         self.sent: list[Message] = []
-        self.put(*messages)
-
-    @property
-    def status(self) -> int:
-        """The answer's status."""
-        return int(next(message for message in self.sent if "status" in message)["status"])
 
     @property
     def headers(self) -> dict[str, str]:
@@ -128,6 +110,45 @@ class Server:
         """The types of the messages sent."""
         return [message["type"] for message in self.sent]
 
+    def note_sent(self, message: Message) -> None:
+        """A message is on its way."""
+        self.sent.append(message)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for what was sent to make something true."""
+        with trio.fail_after(WAIT_SECONDS):
+            while not is_so():
+                await self._changed.wait()
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many messages were sent."""
+        await self.wait_until(lambda: len(self.sent) >= count)
+
+
+class Server(Answer):
+    """A plain `receive` and `send`, as of a server that knows nothing of the edge.
+
+    Args:
+        messages: what the client sends; more can be `put` later.
+
+    Attributes:
+        sent: what `send` has passed on to the client.
+    """
+
+    def __init__(self, *messages: Message) -> None:
+        super().__init__()
+        self._put, self._take = trio.open_memory_channel[Message](math.inf)
+        self._may_send = trio.Event()
+        self.unblock()
+        self.put(*messages)
+
+    @property
+    def status(self) -> int:
+        """The answer's status."""
+        return int(next(message for message in self.sent if "status" in message)["status"])
+
     def put(self, *messages: Message) -> None:
         """Let the client send."""
         for message in messages:
@@ -143,26 +164,12 @@ class Server:
 
     async def receive(self) -> Message:
         """The server's `receive`."""
-        message = await self._take.receive()
-        self.taken.append(message)
-        return message
+        return await self._take.receive()
 
     async def send(self, message: Message) -> None:
         """The server's `send`."""
         await self._may_send.wait()
-        self.sent.append(message)
-        self._changed.set()
-        self._changed = trio.Event()
-
-    async def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Wait for what was sent to make something true."""
-        with trio.fail_after(WAIT_SECONDS):
-            while not is_so():
-                await self._changed.wait()
-
-    async def wait_for(self, count: int) -> None:
-        """Wait until so many messages were sent."""
-        await self.wait_until(lambda: len(self.sent) >= count)
+        self.note_sent(message)
 
 
 class Signal:

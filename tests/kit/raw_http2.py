@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import Frame, GoAwayFrame
 
 from tests.kit.edge import WAIT_SECONDS, Edge
 
@@ -50,6 +51,9 @@ class RawHTTP2:
             normalize_outbound_headers=False,
         )
         self.connection = h2.connection.H2Connection(configuration)
+        # h2 gives every stream up at a GOAWAY, also those below its last id (RFC 9113 section 6.8).
+        self.connection._frame_dispatch_table[GoAwayFrame] = self._take_goaway
+        self.goaways: list[GoAwayFrame] = []
         self.connection.initiate_connection()
         self.responses: defaultdict[int, Response] = defaultdict(Response)
         self.is_closed = False
@@ -112,6 +116,10 @@ class RawHTTP2:
     def flush(self) -> None:
         """Send what the connection has to send."""
         self.sock.sendall(self.connection.data_to_send())
+
+    def _take_goaway(self, frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:
+        self.goaways.append(frame)
+        return [], []
 
     def receive(self) -> None:
         """Take one piece from the socket."""

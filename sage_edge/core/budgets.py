@@ -1,0 +1,84 @@
+"""Budgets for what a client may do and cost: frames of a kind in an interval, and memory.
+
+Time is passed in. What an exhausted budget leads to is decided where it is spent.
+"""
+
+from __future__ import annotations
+
+
+class Budget:
+    """So many in an interval, used up at once or spread out: a token bucket.
+
+    Args:
+        limit: the tokens it holds.
+        per_seconds: how long it takes to fill.
+        now: seconds of a monotonic clock.
+    """
+
+    __slots__ = ("_left", "_limit", "_per_second", "_updated_at")
+
+    def __init__(self, limit: int, per_seconds: float, now: float) -> None:
+        self._limit = limit
+        self._per_second = limit / per_seconds
+        self._left = float(limit)
+        self._updated_at = now
+
+    def spend(self, now: float) -> bool:
+        """Take one; False where there is none left."""
+        self._left = min(self._limit, self._left + (now - self._updated_at) * self._per_second)
+        self._updated_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def refund(self, count: int) -> None:
+        """Give some back."""
+        self._left = min(self._limit, self._left + count)
+
+
+class ClientAccount:
+    """What one client address has of the process, over all its connections."""
+
+    __slots__ = ("_max_buffered_bytes", "buffered_bytes", "connections")
+
+    def __init__(self, max_buffered_bytes: int) -> None:
+        self._max_buffered_bytes = max_buffered_bytes
+        self.connections = 0
+        self.buffered_bytes = 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether as much is buffered as may be."""
+        return self.buffered_bytes >= self._max_buffered_bytes
+
+
+class Accounts:
+    """The accounts of all client addresses that have a connection."""
+
+    def __init__(self, *, max_connections: int, max_connections_per_client: int, max_buffered_bytes: int) -> None:
+        self._max_connections = max_connections
+        self._max_connections_per_client = max_connections_per_client
+        self._max_buffered_bytes = max_buffered_bytes
+        self._by_client: dict[str, ClientAccount] = {}
+        self._connections = 0
+
+    def open(self, client: str) -> ClientAccount | None:
+        """Account for a new connection; None where it is one too many."""
+        account = self._by_client.get(client)
+        if account is None:
+            account = ClientAccount(self._max_buffered_bytes)
+        if self._connections >= self._max_connections or account.connections >= self._max_connections_per_client:
+            return None
+        self._by_client[client] = account
+        self._connections += 1
+        account.connections += 1
+        return account
+
+    def close(self, client: str) -> None:
+        """The connection has ended."""
+        account = self._by_client[client]
+        account.connections -= 1
+        self._connections -= 1
+        if not account.connections:
+            del self._by_client[client]

@@ -1,0 +1,105 @@
+"""What the parts of a connection ask of each other: carriers of exchanges, and their host.
+
+The seam between the protocols, which know bytes and no event loop, and `server.connection`, which
+has the sockets and tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from sage_edge.app.exchange import Event, Exchange
+from sage_edge.core.budgets import ClientAccount
+from sage_edge.core.limits import Limits
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+
+class Carrier(Protocol):
+    """Carries one exchange: a stream of HTTP/2, or an http/1.1 connection for one request."""
+
+    def start(self, status: int, fields: Fields, *, is_last: bool) -> None:
+        """Send the head of an answer. Raises ValueError where a field is not allowed."""
+
+    def write(self, data: bytes, *, is_last: bool) -> None:
+        """Send a piece of the body."""
+
+    def trail(self, fields: Fields) -> None:
+        """Send trailers, the last of the answer."""
+
+    def credit(self, size_bytes: int) -> None:
+        """The application has taken so much of the request."""
+
+    def abort(self) -> None:
+        """The answer will not be completed: let the client see that it was cut."""
+
+
+class Host(Protocol):
+    """What a connection's shell gives to its protocol.
+
+    Attributes:
+        limits: of the connection.
+        account: of the client's address.
+        client: address and port, None for a Unix socket.
+        server: the same.
+        is_tls: whether the connection is encrypted.
+        new_event: makes what exchanges wait for.
+    """
+
+    limits: Limits
+    account: ClientAccount
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+    is_tls: bool
+    new_event: Callable[[], Event]
+
+    def clock(self) -> float:
+        """Seconds of a monotonic clock."""
+
+    def run_exchange(self, exchange: Exchange) -> None:
+        """Run the application for an exchange."""
+
+    def become_http2(self, data: bytes) -> None:
+        """Go on with HTTP/2, with these bytes first."""
+
+    def wake(self) -> None:
+        """There is something to write, or the connection is to be closed."""
+
+
+class ConnectionProtocol(Protocol):
+    """HTTP/2 or http/1.1 on one connection, as its shell sees it.
+
+    Attributes:
+        wants_close: nothing more will come once the output is taken; the connection can end.
+        has_output: `take_output` would return something.
+        may_read: False while what was read waits for room.
+        is_idle: no request is in flight.
+    """
+
+    @property
+    def wants_close(self) -> bool: ...  # noqa: D102
+    @property
+    def has_output(self) -> bool: ...  # noqa: D102
+    @property
+    def may_read(self) -> bool: ...  # noqa: D102
+    @property
+    def is_idle(self) -> bool: ...  # noqa: D102
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the client. Raises nothing for what a client may send."""
+
+    def take_output(self, limit_bytes: int) -> bytes:
+        """What is to be written now, about so much of it."""
+
+    def check_time(self, now: float) -> None:
+        """Look for waits that have come to their limit. Called about each second."""
+
+    def drain(self) -> None:
+        """Begin no new request, and end once those in flight are over."""
+
+    def lose(self) -> None:
+        """The connection is gone."""
+
+    def end(self, exchange: Exchange) -> None:
+        """The application has ended."""

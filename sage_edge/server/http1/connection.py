@@ -1,0 +1,421 @@
+"""One HTTP/1.1 connection: requests one after the other, each with its answer (RFC 9112 section 9).
+
+What bytes mean is `parser`'s, how an answer is delimited `response`'s. Here: whose turn it is, what
+waits, limits of time, and the ways a connection ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from http import HTTPStatus
+
+import structlog
+
+from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
+from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.http1.parser import (
+    BadRequestError,
+    BodyPart,
+    EndOfRequest,
+    HTTP2Preface,
+    Request,
+    RequestParser,
+)
+from sage_edge.server.http1.response import ResponseFraming, encode_head
+from sage_edge.server.http_exchange import HTTPExchange, complete_fields
+from sage_edge.server.scope import http_scope, websocket_scope
+from sage_edge.server.websocket import WebSocketExchange
+from sage_edge.server.websocket_handshake import HandshakeError, read_offer
+
+log = structlog.get_logger(__name__)
+
+PIPELINED_BYTES = 64 * 1024
+"""How much is read of the requests behind the one that is being answered."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class HTTP1Connection:
+    """The protocol of one connection. Calls its host back; never waits.
+
+    Args:
+        host: the connection's shell.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._parser = RequestParser(max_head_bytes=host.limits.max_header_bytes)
+        self._turn: Turn | None = None
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._is_turn_over = False
+        self._is_closing = False
+        self._is_draining = False
+        self._since = host.clock()  # the last request's end, or the first byte of the next one's head
+        self._has_begun = False  # the next one's head
+
+    # The shell's side: `ConnectionProtocol`.
+
+    @property
+    def wants_close(self) -> bool:
+        """Whether the connection can end once the output is taken."""
+        return self._is_closing
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._queue)
+
+    @property
+    def may_read(self) -> bool:
+        """False while as much waits as may: for an application, or behind the request being answered."""
+        turn = self._turn
+        return turn is None or (
+            turn.unread_bytes <= HIGH_WATER_BYTES and self._parser.buffered_bytes <= PIPELINED_BYTES
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in flight."""
+        return self._turn is None and not self._parser.has_begun
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if self._is_closing:
+            return
+        turn = self._turn
+        if turn is not None and turn.is_tunnel:
+            turn.take_body(data, is_last=False)
+            return
+        self._parser.feed(data)
+        if turn is not None:
+            turn.last_received_at = self._host.clock()
+        self.advance()
+
+    def take_output(self, limit_bytes: int) -> bytes:
+        """What is to be written now."""
+        parts = []
+        size = 0
+        queue = self._queue
+        while queue and size < limit_bytes:
+            part = queue.popleft()
+            if size + len(part) > limit_bytes:
+                view = memoryview(part)
+                queue.appendleft(view[limit_bytes - size :])  # type: ignore[arg-type]  # a view of bytes
+                part = view[: limit_bytes - size]  # type: ignore[assignment]
+            parts.append(part)
+            size += len(part)
+        self._queued_bytes -= size
+        self._host.account.buffered_bytes -= size
+        if self._turn is not None:
+            self._turn.note_written(size, is_all=not queue)
+            if self._is_turn_over:
+                self._begin_next()
+        return b"".join(parts)
+
+    def check_time(self, now: float) -> None:
+        """End what has waited for too long."""
+        if self._is_closing:
+            return
+        limits = self._host.limits
+        turn = self._turn
+        if turn is not None:
+            has_stalled = not turn.is_request_over and not turn.is_tunnel and not turn.unread_bytes
+            if has_stalled and now - turn.last_received_at > limits.body_seconds:
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body stopped coming.")
+        elif self._parser.has_begun:
+            if not self._has_begun:
+                self._has_begun = True
+                self._since = now
+            elif now - self._since > limits.header_seconds:
+                self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head took too long.")
+        elif now - self._since > limits.idle_seconds:
+            self._close()
+
+    def drain(self) -> None:
+        """Answer the request in flight, and end."""
+        self._is_draining = True
+        if self.is_idle:
+            self._close()
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self._is_closing = True
+        self._host.account.buffered_bytes -= self._queued_bytes
+        self._queue.clear()
+        self._queued_bytes = 0
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            turn.lose()
+
+    def end(self, exchange: Exchange) -> None:
+        """The application has ended."""
+        exchange.end()
+
+    # What the current turn asks for.
+
+    def advance(self) -> None:
+        """Go through what has been read, as far as the current request lets it."""
+        try:
+            while not self._is_closing and (event := self._parser.next_event()) is not None:
+                match event:
+                    case BodyPart():
+                        self._current().take_body(event.data, is_last=False)
+                    case EndOfRequest():
+                        self._current().take_body(b"", is_last=True)
+                    case Request():
+                        self._begin(event)
+                    case HTTP2Preface():
+                        self._switch()
+                        return
+        except BadRequestError as error:
+            if error.is_http:
+                self._refuse(error.status, error.detail, error.fields)
+            else:
+                log.info("connection refused", reason="it does not speak HTTP")
+                self._close()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+        if data:
+            self._queue.append(data)
+            self._queued_bytes += len(data)
+            self._host.account.buffered_bytes += len(data)
+            self._host.wake()
+
+    def resume(self) -> None:
+        """There may be room again to read into."""
+        self._host.wake()
+
+    def end_turn(self, *, keeps_alive: bool) -> None:
+        """The answer is complete."""
+        if not keeps_alive or self._is_draining:
+            self._close()
+            return
+        self._current().forget_unread()
+        self._is_turn_over = True
+        self._begin_next()
+
+    def cut(self) -> None:
+        """End the connection with its answer incomplete."""
+        self._close()
+
+    # Requests.
+
+    def _begin_next(self) -> None:
+        """Go on to the next request, once the client takes its answers (they would pile up otherwise)."""
+        if self._queued_bytes > HIGH_WATER_BYTES:
+            return
+        self._turn = None
+        self._is_turn_over = False
+        self._since = self._host.clock()
+        self._has_begun = False
+        self._parser.start_next()
+        self.advance()
+
+    def _begin(self, request: Request) -> None:
+        host = self._host
+        limits = host.limits
+        if request.content_length is not None and request.content_length > limits.max_body_bytes:
+            raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
+        if host.account.is_exhausted:
+            raise BadRequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Too much waits for this client already.")
+        turn = self._turn = Turn(self, host, request, is_draining=self._is_draining)
+        if "websocket" in request.upgrade:
+            exchange = self._begin_websocket(turn, request)
+        else:
+            scope = http_scope(host, request.version, request.method, request.target, request.fields)
+            exchange = HTTPExchange(scope, host.new_event, turn)
+        turn.exchange = exchange
+        if request.expects_continue:
+            exchange.want = turn.send_continue
+        host.run_exchange(exchange)
+
+    def _begin_websocket(self, turn: Turn, request: Request) -> Exchange:
+        if request.method != "GET" or request.is_chunked or request.content_length:
+            raise BadRequestError(HTTPStatus.BAD_REQUEST, "A WebSocket's handshake is a GET without a body.")
+        try:
+            offer = read_offer(request.fields, http_version=request.version)
+        except HandshakeError as error:
+            raise BadRequestError(error.status, error.detail, error.fields) from None
+        scope = websocket_scope(self._host, request.version, request.target, request.fields, list(offer.subprotocols))
+        return WebSocketExchange(scope, self._host, turn, offer)
+
+    def take_tunnelled(self) -> bytes:
+        """What was read behind a handshake that is now complete."""
+        return self._parser.take_rest()
+
+    def _switch(self) -> None:
+        if self._host.is_tls:  # RFC 9113 section 3.3: over TLS it is ALPN's to choose
+            raise BadRequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 was not agreed on.")
+        self._is_closing = True
+        self._host.become_http2(self._parser.take_rest())
+
+    def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = ()) -> None:
+        """Answer what is no request, or no good one, and end."""
+        log.info("request refused", status=status.value, reason=detail)
+        turn = self._turn
+        if turn is None or not turn.has_started:
+            error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
+            body = json.dumps({"error": error}).encode()
+            head = complete_fields(
+                [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                    (b"connection", b"close"),
+                    *fields,
+                ]
+            )
+            self.write(encode_head(status, head) + body)
+        self._turn = None
+        if turn is not None:
+            turn.lose()
+        self._close()
+
+    def _current(self) -> Turn:
+        if self._turn is None:
+            raise RuntimeError("no request has its turn")
+        return self._turn
+
+    def _close(self) -> None:
+        self._is_closing = True
+        if self._turn is not None:
+            turn, self._turn = self._turn, None
+            turn.lose()
+        self._host.wake()
+
+
+class Turn:
+    """One request and its answer; the carrier of its exchange.
+
+    Args:
+        connection: it has its turn on.
+        host: the connection's shell.
+        request: its head.
+        is_draining: the connection ends after it.
+    """
+
+    def __init__(self, connection: HTTP1Connection, host: Host, request: Request, *, is_draining: bool) -> None:
+        self._connection = connection
+        self._host = host
+        self._request = request
+        self._framing: ResponseFraming | None = None
+        self._is_draining = is_draining
+        self._waiting_bytes = 0
+        self._is_over = False
+        self.exchange: Exchange | None = None
+        self.has_started = False
+        self.is_request_over = False
+        self.is_tunnel = False
+        self.unread_bytes = 0
+        self.last_received_at = host.clock()
+
+    # The client's side.
+
+    def take_body(self, data: bytes, *, is_last: bool) -> None:
+        """Pass on a piece of the body, or of what follows an upgrade."""
+        exchange = self.exchange
+        self.is_request_over = is_last
+        if exchange is None or self._is_over or (is_last and isinstance(exchange, WebSocketExchange)):
+            return
+        size_bytes = len(data)
+        self.unread_bytes += size_bytes
+        self._host.account.buffered_bytes += size_bytes
+        if not self.is_tunnel:
+            exchange.received_bytes += size_bytes
+            if exchange.received_bytes > self._host.limits.max_body_bytes:
+                raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
+        exchange.deliver_body(data, is_last=is_last)
+
+    def note_written(self, size_bytes: int, *, is_all: bool) -> None:
+        """So much of the connection's bytes is on its way."""
+        size_bytes = self._waiting_bytes if is_all else min(size_bytes, self._waiting_bytes)
+        self._waiting_bytes -= size_bytes
+        if size_bytes and self.exchange is not None:
+            self.exchange.note_written(size_bytes)
+
+    def lose(self) -> None:
+        """The connection ends."""
+        self._is_over = True
+        self.forget_unread()
+        if self.exchange is not None:
+            self.exchange.lose_client()
+
+    def forget_unread(self) -> None:
+        """Nobody will read what has come."""
+        self._host.account.buffered_bytes -= self.unread_bytes
+        self.unread_bytes = 0
+
+    def send_continue(self) -> None:
+        """Ask for the body (RFC 9110 section 10.1.1)."""
+        if not self.has_started and not self._is_over and not self.is_request_over:
+            self._connection.write(CONTINUE)
+
+    # The application's side: `Carrier`.
+
+    def start(self, status: int, fields: Fields, *, is_last: bool) -> None:
+        """Send the head of an answer."""
+        if self._is_over:
+            return
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._connection.write(encode_head(status, fields))
+            self.has_started = self.is_tunnel = True
+            if rest := self._connection.take_tunnelled():
+                self.take_body(rest, is_last=False)
+            return
+        # With the body still on its way the connection cannot be used again, and its client must know
+        # before it sends the next request (RFC 9112 section 9.6).
+        keeps_alive = self._request.keeps_alive and self.is_request_over and not self._is_draining
+        framing = ResponseFraming(self._request.method, self._request.version, keeps_alive=keeps_alive)
+        self._connection.write(framing.start(status, fields))
+        self._framing = framing
+        self.has_started = True
+        if is_last:
+            self._end()
+
+    def write(self, data: bytes, *, is_last: bool) -> None:
+        """Send a piece of the body."""
+        if self._is_over:
+            return
+        size_bytes = len(data)
+        self._waiting_bytes += size_bytes
+        if self.exchange is not None:
+            self.exchange.note_waiting(size_bytes)
+        if self.is_tunnel:
+            self._connection.write(data)
+            if is_last:
+                self._is_over = True
+                self._connection.cut()
+            return
+        if self._framing is None:
+            raise RuntimeError("the answer has no head")
+        self._connection.write(self._framing.encode_body(data, is_last=is_last))
+        if is_last:
+            self._end()
+
+    def trail(self, fields: Fields) -> None:
+        """Send trailers, the last of the answer."""
+        if not self._is_over and self._framing is not None:
+            self._connection.write(self._framing.encode_trailers(fields))
+            self._end()
+
+    def credit(self, size_bytes: int) -> None:
+        """The application has taken so much of the request."""
+        size_bytes = min(size_bytes, self.unread_bytes)
+        if not size_bytes:
+            return
+        was_full = self.unread_bytes > HIGH_WATER_BYTES
+        self.unread_bytes -= size_bytes
+        self._host.account.buffered_bytes -= size_bytes
+        self.last_received_at = self._host.clock()
+        if was_full:
+            self._connection.resume()
+
+    def abort(self) -> None:
+        """End the connection: the answer will not be completed."""
+        if not self._is_over:
+            self._connection.cut()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._connection.end_turn(keeps_alive=self._framing is not None and self._framing.keeps_alive)

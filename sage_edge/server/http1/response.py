@@ -1,0 +1,148 @@
+"""Answers of HTTP/1.1 as bytes: heads, and how a body is delimited (RFC 9112 section 6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from http import HTTPStatus
+
+from sage_edge.server.http1.fields import TOKEN
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+_NAMES = re.compile(rb"(?:%b\n)*+" % TOKEN)
+_VALUES = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*+\n)*+")
+_OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+"""Framing and the connection are the server's to say."""
+_NO_TRAILERS = _OF_THE_CONNECTION | {b"content-length", b"trailer"}
+
+
+class ResponseFraming:
+    """How one final answer is delimited.
+
+    Args:
+        method: of the request.
+        version: of the request.
+        keeps_alive: whether the connection can go on after it.
+
+    Attributes:
+        keeps_alive: the same, as the answer leaves it; final once the answer is complete.
+    """
+
+    __slots__ = ("_has_body", "_is_chunked", "_left_bytes", "_method", "_version", "keeps_alive")
+
+    def __init__(self, method: str, version: str, *, keeps_alive: bool) -> None:
+        self.keeps_alive = keeps_alive
+        self._method = method
+        self._version = version
+        self._has_body = True
+        self._is_chunked = False
+        self._left_bytes: int | None = None  # of a body of announced length
+
+    def start(self, status: int, fields: Fields) -> bytes:
+        """The head.
+
+        Raises:
+            ValueError: a field or the status is not allowed.
+        """
+        if status < HTTPStatus.OK:
+            raise ValueError(f"{status} is not the status of a final answer")
+        given, lengths = [], []
+        for name, value in fields:
+            lowered = bytes(name).lower()
+            if lowered == b"content-length":
+                lengths.append(bytes(value))
+            elif lowered not in _OF_THE_CONNECTION:
+                given.append((name, value))
+        if len(lengths) > 1 or not all(map(bytes.isdigit, lengths)):
+            raise ValueError("content-length is not one number")
+        self._delimit(status, lengths, given)
+        if not self.keeps_alive:
+            given.append((b"connection", b"close"))
+        elif self._version == "1.0":
+            given.append((b"connection", b"keep-alive"))
+        return encode_head(status, given)
+
+    def encode_body(self, data: bytes, *, is_last: bool) -> bytes:
+        """A piece of the body; nothing of one that the answer cannot have.
+
+        Raises:
+            ValueError: the body is longer than its content-length. Nothing of the piece may be sent.
+        """
+        if not self._has_body:
+            return b""
+        if self._left_bytes is not None:
+            if len(data) > self._left_bytes:
+                raise ValueError("the body is longer than its content-length")
+            self._left_bytes -= len(data)
+            if is_last and self._left_bytes:
+                self.keeps_alive = False  # the client can tell by the connection's end only
+        if not self._is_chunked:
+            return data
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""  # an empty one would be the last
+        return chunk + b"0\r\n\r\n" if is_last else chunk
+
+    def encode_trailers(self, fields: Fields) -> bytes:
+        """The end of the body with trailers, which only a chunked one can have; others end without.
+
+        Raises:
+            ValueError: a field is not allowed.
+        """
+        if not self._is_chunked:
+            return self.encode_body(b"", is_last=True)
+        allowed = [field for field in fields if bytes(field[0]).lower() not in _NO_TRAILERS]
+        return b"0\r\n%b\r\n" % _encode_fields(allowed)
+
+    def _delimit(self, status: int, lengths: list[bytes], given: list[tuple[bytes, bytes]]) -> None:
+        """RFC 9112 section 6.3; what of it a head may say, RFC 9110 section 8.6."""
+        if self._method == "CONNECT" and 200 <= status < 300:
+            self._has_body = self.keeps_alive = False  # what follows would be the tunnel's, and there is none
+        elif status == HTTPStatus.NO_CONTENT:
+            self._has_body = False
+        elif status == HTTPStatus.RESET_CONTENT:
+            self._has_body = False
+            given.append((b"content-length", b"0"))  # RFC 9110 section 15.3.6: it has a body, of no length
+        else:
+            given += [(b"content-length", length) for length in lengths]
+            if self._method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
+                self._has_body = False
+            elif lengths:
+                self._left_bytes = int(lengths[0])
+            elif self._version == "1.1":
+                self._is_chunked = True
+                given.append((b"transfer-encoding", b"chunked"))
+            else:
+                self.keeps_alive = False  # its end is the connection's
+
+
+def encode_head(status: int, fields: Fields) -> bytes:
+    """A status line and fields, as they are: also of an interim answer.
+
+    Raises:
+        ValueError: a field or the status is not allowed.
+    """
+    return b"%b%b\r\n" % (_status_line(status), _encode_fields(fields))
+
+
+def _encode_fields(fields: Fields) -> bytes:
+    given = [(bytes(name), bytes(value).strip(b" \t")) for name, value in fields]
+    # All at once, and the line ends counted: one inside a name or a value would pass for one between two.
+    names = b"".join([name + b"\n" for name, _ in given])
+    if names.count(b"\n") != len(given) or not _NAMES.fullmatch(names):
+        raise ValueError("a header's name is not a token")  # RFC 9110 section 5.1
+    values = b"".join([value + b"\n" for _, value in given])
+    if values.count(b"\n") != len(given) or not _VALUES.fullmatch(values):
+        raise ValueError("a header has a control character in its value")  # RFC 9110 section 5.5
+    return b"".join([b"%b: %b\r\n" % field for field in given])
+
+
+@lru_cache(maxsize=1024)
+def _status_line(status: int) -> bytes:
+    if not 100 <= status <= 999:
+        raise ValueError(f"{status} is not a status")
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())

@@ -1,0 +1,95 @@
+"""What an HTTP/2 connection has to write: frames that are ready, and streams whose turn comes round.
+
+Small pieces of a stream become one DATA frame, all that is ready becomes one write, and streams
+take turns frame by frame, so that none waits for another's length (RFC 9113 section 5.2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from sage_edge.server.http2 import frames
+from sage_edge.server.http2.stream import Stream
+
+MAX_FRAME_BYTES = frames.DEFAULT_FRAME_BYTES
+"""No larger, whatever a client takes: a frame is one turn, and one TLS record."""
+
+
+class Outbound:
+    """One connection's.
+
+    Args:
+        when_sent: called with a stream whose last byte was taken.
+
+    Attributes:
+        window_bytes: what the client takes on the connection.
+        data_frames: how many DATA frames were made; whoever counts them sets it back.
+    """
+
+    def __init__(self, when_sent: Callable[[Stream], None]) -> None:
+        self._when_sent = when_sent
+        self._control: list[bytes] = []
+        self._turns: deque[Stream] = deque()
+        self.control_bytes = 0
+        self.window_bytes = frames.DEFAULT_WINDOW_BYTES
+        self.data_frames = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` would return something."""
+        return bool(self._control) or (self.window_bytes > 0 and bool(self._turns))
+
+    def control(self, frame: bytes) -> None:
+        """Add a frame that no window holds back, before all DATA."""
+        self._control.append(frame)
+        self.control_bytes += len(frame)
+
+    def ready(self, stream: Stream) -> None:
+        """Let a stream take turns, if it has something to write and a window to write into."""
+        if stream.queued_bytes and stream.send_window_bytes > 0 and not stream.is_ready:
+            stream.is_ready = True
+            self._turns.append(stream)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._control.clear()
+        self.control_bytes = 0
+        self._turns.clear()
+
+    def take(self, limit_bytes: int) -> bytes:
+        """The frames to write now, about so many bytes of them."""
+        parts = self._control
+        size = self.control_bytes
+        self._control = []
+        self.control_bytes = 0
+        turns = self._turns
+        while turns and size < limit_bytes and self.window_bytes > 0:
+            stream = turns.popleft()
+            stream.is_ready = False
+            length = min(stream.queued_bytes, stream.send_window_bytes, self.window_bytes, MAX_FRAME_BYTES)
+            if length > 0:
+                size += length + frames.FRAME_HEAD_BYTES
+                self._add_data(parts, stream, length)
+                self.ready(stream)
+        if self._control:  # trailers and the like, made on the way
+            parts += self._control
+            self._control = []
+            self.control_bytes = 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _add_data(self, parts: list[bytes], stream: Stream, length: int) -> None:
+        data = stream.take(length)
+        stream.send_window_bytes -= length
+        stream.written_bytes += length
+        self.window_bytes -= length
+        self.data_frames += 1
+        is_over = stream.has_ended and not stream.queued_bytes
+        flags = frames.END_STREAM if is_over and stream.trailers is None else 0
+        parts.append(frames.frame_head(length, frames.DATA, flags, stream.stream_id))
+        parts += data
+        stream.connection.note_written(stream, length)
+        if is_over:
+            if stream.trailers is not None:
+                parts.append(stream.trailers)
+            self._when_sent(stream)

@@ -1,0 +1,120 @@
+"""The HTTP side of an exchange: ASGI's response messages, turned into calls of its carrier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from time import time
+
+from sage_edge.app.asgi import Scope
+from sage_edge.app.exchange import Event, Exchange
+from sage_edge.core.exchange import Message
+from sage_edge.server.carrier import Carrier
+
+Fields = list[tuple[bytes, bytes]]
+
+NO_BODY_STATUSES = frozenset({204, 205, 304})
+"""Answers that never have a body (RFC 9110 section 6.4.1), whatever the application sends."""
+
+
+class HTTPExchange(Exchange):
+    """A request.
+
+    Args:
+        scope: ASGI's.
+        new_event: what waits for it waits by.
+        carrier: of the answer.
+    """
+
+    def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
+        super().__init__(scope, new_event)
+        self._carrier = carrier
+        self._has_body = scope["method"] != "HEAD"
+
+    def write(self, message: Message) -> None:
+        """Take a message of the answer."""
+        kind = message["type"]
+        if self.is_abandoned:
+            return
+        if kind == "http.response.body":
+            self._write_body(message)
+        elif kind == "http.response.start":
+            status = int(message["status"])
+            if not 200 <= status <= 999:
+                raise ValueError(f"{status} is not the status of a final response")
+            fields = complete_fields(message.get("headers", ()))
+            self.progress.note(message)
+            self.status = status
+            self._has_body = self._has_body and status not in NO_BODY_STATUSES
+            if status == HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+                fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
+            if not self.is_client_gone:
+                self._start(status, fields)
+        elif kind == "http.response.trailers":
+            self.progress.note(message)
+            if not self.is_client_gone and self._has_body:
+                self._carrier.trail(message.get("headers", ()))
+        else:
+            raise ValueError(f"{kind} is not a message of an HTTP response")
+        if self.progress.is_complete:
+            self.finish()
+
+    def deliver_body(self, data: bytes, *, is_last: bool) -> None:
+        """Take a piece of the request's body."""
+        self.deliver({"type": "http.request", "body": data, "more_body": not is_last})
+
+    def end(self) -> None:
+        """The application has ended; an incomplete answer is cut."""
+        if not self.progress.is_complete and not self.is_client_gone:
+            self._carrier.abort()
+        self.finish()
+
+    def consume(self, size_bytes: int) -> None:
+        """The application has taken so much of the body."""
+        self._carrier.credit(size_bytes)
+
+    def _start(self, status: int, fields: Fields) -> None:
+        try:
+            self._carrier.start(status, fields, is_last=not self._has_body)
+        except Exception:
+            self.progress.unstart()  # nothing was sent: the answer may be another
+            self.status = 0
+            raise
+
+    def _write_body(self, message: Message) -> None:
+        progress = self.progress
+        progress.note(message)
+        data = message.get("body", b"")
+        if self.is_client_gone or not self._has_body:
+            return
+        if progress.missing_bytes < 0:
+            self._carrier.abort()
+            raise ValueError("the body is longer than its content-length")
+        self.sent_bytes += len(data)
+        is_last = progress.is_complete
+        if data or is_last:
+            self._carrier.write(data, is_last=is_last)
+        if is_last and progress.missing_bytes:
+            self._carrier.abort()
+
+
+def complete_fields(given: Fields) -> Fields:
+    """An answer's fields with what is added where the application set none (RFC 9110 section 6.6.1)."""
+    fields = list(given)
+    names = {bytes(name).lower(): value for name, value in fields}
+    if b"date" not in names:
+        fields.append((b"date", _date(int(time()))))
+    if bytes(names.get(b"content-type", b"")).startswith(b"text/event-stream"):
+        # A proxy in front must not collect events.
+        if b"cache-control" not in names:
+            fields.append((b"cache-control", b"no-cache"))
+        if b"x-accel-buffering" not in names:
+            fields.append((b"x-accel-buffering", b"no"))
+    return fields
+
+
+@lru_cache(maxsize=2)
+def _date(seconds: int) -> bytes:
+    return formatdate(seconds, usegmt=True).encode()
