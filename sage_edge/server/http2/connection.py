@@ -1,49 +1,38 @@
 """One HTTP/2 connection: what frames mean for its streams (RFC 9113 sections 5 to 8).
 
-What is to be written waits in `outbound`; requests become exchanges in `requests`. Limits are spent here.
+What is to be written waits in `outbound`; requests become exchanges in `exchanges`; what an application
+sends goes through its `stream`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from enum import Enum, auto
 from http import HTTPStatus
 
 import structlog
 
 from sage_edge.app.exchange import Exchange
-from sage_edge.core.budgets import Budget
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2 import frames
+from sage_edge.server.http2.budgets import FrameBudgets, Kind
+from sage_edge.server.http2.closed import ClosedStreams, Ending
 from sage_edge.server.http2.codec import Codec
 from sage_edge.server.http2.exchanges import new_exchange
 from sage_edge.server.http2.frames import ConnectionFault, ErrorCode, Setting
-from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field, encode_fields, encode_status
+from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
 from sage_edge.server.http2.request import MalformedError, RefusedError, check_fields, read_request
 from sage_edge.server.http2.stream import Stream
+from sage_edge.server.http2.windows import ReceiveWindow
 
 log = structlog.get_logger(__name__)
 
 DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""
-REMEMBERED_STREAMS = 256
-"""How many closed streams are told apart from others, for the frames that still arrive on them."""
 UNSENT_LIMIT_BYTES = 256 * 1024
 """With so much to answer to frames that nobody takes, no more frames are read."""
 DRAIN_ROUND_TRIP_SECONDS = 1.0
 """How long the first GOAWAY's round trip is waited for."""
-STALL_PROGRESS_BYTES = 4096
-"""Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
-
-
-class Ending(Enum):
-    """How a stream came to its end, and so what a frame means that still arrives on it (section 5.1)."""
-
-    BOTH_ENDED = auto()
-    CLIENT_RESET = auto()
-    SERVER_RESET = auto()
 
 
 class HTTP2Connection:
@@ -61,14 +50,12 @@ class HTTP2Connection:
         self._codec = Codec(self, max_list_bytes=DECODED_FACTOR * limits.max_header_bytes)
         self._streams: dict[int, Stream] = {}
         self._running = 0
-        self._out = Outbound(self._finish)
+        self._out = Outbound(self.finish)
         self._last_stream_id = 0
         self._is_ack_due = True
         self._initial_send_window_bytes = frames.DEFAULT_WINDOW_BYTES
-        self._receive_window_bytes = frames.DEFAULT_WINDOW_BYTES
-        self._uncredited_bytes = 0
         self._new_exchanges: list[Exchange] = []
-        self._closed: OrderedDict[int, Ending] = OrderedDict()
+        self._closed = ClosedStreams()
         self._opened_at: float | None = now  # the preface is awaited since
         self._idle_since = now
         self._block_since = now
@@ -76,13 +63,7 @@ class HTTP2Connection:
         self._is_client_leaving = False
         self._refuses_from: int | None = None  # streams above are refused
         self._drain_deadline: float | None = None
-        budget_seconds = limits.budget_seconds
-        self._resets = Budget(limits.max_resets, budget_seconds, now)
-        self._pings = Budget(limits.max_pings, budget_seconds, now)
-        self._settings = Budget(limits.max_settings, budget_seconds, now)
-        self._priorities = Budget(limits.max_priorities, budget_seconds, now)
-        self._empty_frames = Budget(limits.max_empty_frames, budget_seconds, now)
-        self._window_updates = Budget(limits.max_window_updates, budget_seconds, now)
+        self._budgets = FrameBudgets(limits, now)
         self._out.control(
             frames.settings_frame(
                 [
@@ -93,7 +74,7 @@ class HTTP2Connection:
                 ]
             )
         )
-        self._grow_receive_window(limits.connection_window_bytes - frames.DEFAULT_WINDOW_BYTES)
+        self._window = ReceiveWindow(self._out, limits.connection_window_bytes)
 
     # The shell's side: `ConnectionProtocol`.
 
@@ -139,7 +120,7 @@ class HTTP2Connection:
     def take_output(self, limit_bytes: int) -> bytes:
         """What is to be written now."""
         data = self._out.take(limit_bytes)
-        self._window_updates.refund(2 * self._out.data_frames)
+        self._budgets.refund(Kind.WINDOW_UPDATE, 2 * self._out.data_frames)
         self._out.data_frames = 0
         self._close_if_over()
         return data
@@ -149,21 +130,27 @@ class HTTP2Connection:
         self._now = now
         if self._is_closing:
             return
+        try:
+            self._check_time(now)
+        except ConnectionFault as fault:
+            self._fail(fault)
+        if self._out.is_ready or self._is_closing:
+            self._host.wake()
+
+    def _check_time(self, now: float) -> None:
         limits = self._limits
         if self._drain_deadline is not None and now >= self._drain_deadline:
             self._announce_end()
         if self._opened_at is not None and now - self._opened_at > limits.header_seconds:
-            self._fail(ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long"))
+            raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long")
         if not self._codec.is_in_block:
             self._block_since = now
         elif now - self._block_since > limits.header_seconds:
-            self._fail(ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long"))
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long")
         for stream in list(self._streams.values()):
             self._check_stream(stream, now)
-        if not self._streams and now - self._idle_since > limits.idle_seconds and not self._is_closing:
-            self._fail(ConnectionFault(ErrorCode.NO_ERROR, "idle"))
-        if self._out.is_ready or self._is_closing:
-            self._host.wake()
+        if not self._streams and now - self._idle_since > limits.idle_seconds:
+            raise ConnectionFault(ErrorCode.NO_ERROR, "idle")
 
     def drain(self) -> None:
         """Announce the end, let a round trip pass for streams under way, finish those (section 6.8)."""
@@ -183,7 +170,7 @@ class HTTP2Connection:
         self._is_closing = True
         self._out.clear()
         for stream in list(self._streams.values()):
-            self._forget(stream, Ending.SERVER_RESET)
+            self.forget(stream, Ending.SERVER_RESET)
             if stream.exchange is not None:
                 stream.exchange.lose_client()
 
@@ -203,14 +190,14 @@ class HTTP2Connection:
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the stream's number is even")  # section 5.1.1
         if stream_id <= self._last_stream_id:
-            if stream_id not in self._closed:
+            if self._closed.find(stream_id) is None:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the stream's number is not a new one")
             self._refuse_closed(stream_id)
             return
         self._last_stream_id = stream_id
         if self._refuses_from is not None and stream_id > self._refuses_from:
             self._out.control(frames.rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
-            self._note_closed(stream_id, Ending.SERVER_RESET)
+            self._closed.note(stream_id, Ending.SERVER_RESET)
             return
         if depends_on == stream_id:
             self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)  # RFC 7540 section 5.3.1
@@ -224,59 +211,57 @@ class HTTP2Connection:
 
     def on_data(self, stream_id: int, data: bytes, flow_bytes: int, *, is_last: bool) -> None:
         """A piece of a body. What nobody will read is credited to the connection at once (section 6.9)."""
-        self._receive_window_bytes -= flow_bytes
-        if self._receive_window_bytes < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
+        self._window.take(flow_bytes)
         if not data and not is_last:
-            self._spend(self._empty_frames, "empty DATA frames")
+            self._budgets.spend(Kind.EMPTY, self._now)
         stream = self._streams.get(stream_id)
         if stream is None:
-            self._credit_connection(flow_bytes)
+            self._window.credit(flow_bytes)
             self._require_opened(stream_id, "DATA")
             self._refuse_closed(stream_id)
             return
         if stream.is_remote_closed:
-            self._credit_connection(flow_bytes)
+            self._window.credit(flow_bytes)
             self._reset(stream, ErrorCode.STREAM_CLOSED)
             return
         stream.receive_window_bytes -= flow_bytes
         if stream.receive_window_bytes < 0:
-            self._credit_connection(flow_bytes)
+            self._window.credit(flow_bytes)
             self._reset(stream, ErrorCode.FLOW_CONTROL_ERROR)
             return
         size = len(data)
         if padding := flow_bytes - size:
-            self._credit_connection(padding)
-            self._credit_stream(stream, padding)
+            self._window.credit(padding)
+            stream.credit_window(padding)
         stream.last_received_at = self._now
         if stream.missing_bytes is not None:
             stream.missing_bytes -= size
             if stream.missing_bytes < 0 or (is_last and stream.missing_bytes):
-                self._credit_connection(size)
+                self._window.credit(size)
                 self._reset(stream, ErrorCode.PROTOCOL_ERROR)  # section 8.1.1
                 return
         self._take_body(stream, data, is_last=is_last)
 
     def on_priority(self, stream_id: int, depends_on: int) -> None:
         """Ignored but for its number, and for what RFC 7540 section 5.3.1 asked of it."""
-        self._spend(self._priorities, "PRIORITY frames")
+        self._budgets.spend(Kind.PRIORITY, self._now)
         if depends_on == stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
 
     def on_reset(self, stream_id: int, code: int) -> None:
         """The client gives a stream up."""
         self._require_opened(stream_id, "RST_STREAM")
-        self._spend(self._resets, "reset streams")
+        self._budgets.spend(Kind.RESET, self._now)
         stream = self._streams.get(stream_id)
         if stream is not None:
-            self._forget(stream, Ending.CLIENT_RESET)
+            self.forget(stream, Ending.CLIENT_RESET)
             if stream.exchange is not None:
                 stream.exchange.lose_client()
 
     def on_settings(self, settings: Sequence[tuple[int, int]]) -> None:
         """Apply them, in order (section 6.5.3)."""
         self._opened_at = None
-        self._spend(self._settings, "SETTINGS frames")
+        self._budgets.spend(Kind.SETTINGS, self._now)
         for number, value in settings:
             if number == Setting.INITIAL_WINDOW_SIZE:
                 self._resize_send_windows(value)
@@ -290,27 +275,27 @@ class HTTP2Connection:
     def on_settings_ack(self) -> None:
         """The server's settings are sent once."""
         if not self._is_ack_due:
-            self._spend(self._settings, "SETTINGS frames")
+            self._budgets.spend(Kind.SETTINGS, self._now)
         self._is_ack_due = False
 
     def on_ping(self, payload: bytes, *, is_ack: bool) -> None:
         """Answer it (section 6.7). The answer to the server's own ends the drain's first step."""
         if not is_ack:
-            self._spend(self._pings, "PING frames")
+            self._budgets.spend(Kind.PING, self._now)
             self._out.control(frames.ping_frame(payload, is_ack=True))
         elif self._drain_deadline is not None:
             self._announce_end()
         else:
-            self._spend(self._pings, "PING frames")
+            self._budgets.spend(Kind.PING, self._now)
 
     def on_goaway(self, code: int) -> None:
         """Finish the client's streams, of which no more will come."""
-        self._spend(self._pings, "GOAWAY frames")
+        self._budgets.spend(Kind.PING, self._now)
         self._is_client_leaving = True
 
     def on_window_update(self, stream_id: int, increment_bytes: int) -> None:
         """Credit for what is sent (section 6.9)."""
-        self._spend(self._window_updates, "WINDOW_UPDATE frames")
+        self._budgets.spend(Kind.WINDOW_UPDATE, self._now)
         if not stream_id:
             if not increment_bytes:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
@@ -338,82 +323,28 @@ class HTTP2Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame's size is wrong")
         self._reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
-    # What applications say, through their streams.
+    # What streams ask of their connection.
 
-    def send_head(self, stream: Stream, status: int, fields: Fields, *, is_last: bool) -> None:
-        """Send HEADERS."""
-        block = encode_status(status) + encode_fields(fields)
-        self._out.control(
-            frames.headers_frames(stream.stream_id, block, is_last=is_last, largest_bytes=frames.DEFAULT_FRAME_BYTES)
-        )
-        if is_last:
-            stream.has_ended = True
-            self._finish(stream)
-        self._host.wake()
+    def finish(self, stream: Stream) -> None:
+        """The whole answer is on its way."""
+        stream.drop_unread()
+        if stream.is_remote_closed:
+            self.forget(stream, Ending.BOTH_ENDED)
 
-    def send_body(self, stream: Stream, data: bytes, *, is_last: bool) -> None:
-        """Queue DATA."""
-        if stream.is_aborted or stream.has_ended:
+    def forget(self, stream: Stream, ending: Ending) -> None:
+        """Drop what is kept of a stream."""
+        if self._streams.pop(stream.stream_id, None) is None:
             return
-        stream.has_ended = is_last
-        if size := len(data):
-            stream.queue.append(data)
-            stream.queued_bytes += size
-            self._host.account.buffered_bytes += size
-            if stream.exchange is not None:
-                stream.exchange.note_waiting(size)
-            self._out.ready(stream)
-        elif not stream.queued_bytes:
-            self._out.control(frames.frame_head(0, frames.DATA, frames.END_STREAM, stream.stream_id))
-            self._finish(stream)
-        self._host.wake()
-
-    def send_trailers(self, stream: Stream, fields: Fields) -> None:
-        """Queue trailers, or send them where nothing is queued."""
-        if stream.is_aborted or stream.has_ended:
-            return
-        stream.has_ended = True
-        trailers = frames.headers_frames(
-            stream.stream_id, encode_fields(fields), is_last=True, largest_bytes=frames.DEFAULT_FRAME_BYTES
-        )
-        if stream.queued_bytes:
-            stream.trailers = trailers
-            return
-        self._out.control(trailers)
-        self._finish(stream)
-        self._host.wake()
-
-    def credit(self, stream: Stream, size_bytes: int) -> None:
-        """Return credit for what an application has taken."""
-        size_bytes = min(size_bytes, stream.unread_bytes)  # what was forgotten has been credited
-        if not size_bytes:
-            return
-        stream.unread_bytes -= size_bytes
-        self._host.account.buffered_bytes -= size_bytes
-        stream.last_received_at = self._host.clock()  # the client could not send, perhaps
-        self._credit_connection(size_bytes)
-        self._credit_stream(stream, size_bytes)
-        if self._out.is_ready:
-            self._host.wake()
-
-    def note_written(self, stream: Stream, size_bytes: int) -> None:
-        """So much of a stream is on its way."""
-        self._host.account.buffered_bytes -= size_bytes
-        if stream.exchange is not None:
-            stream.exchange.note_written(size_bytes)
-
-    def abort(self, stream: Stream) -> None:
-        """Reset a stream whose answer is incomplete, so that its client does not wait (section 8.1)."""
-        if stream.stream_id in self._streams:
-            self._forget(stream, Ending.SERVER_RESET)
-            self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.INTERNAL_ERROR))
-            self._host.wake()
+        stream.clear()
+        self._closed.note(stream.stream_id, ending)
+        if not self._streams:
+            self._idle_since = self._host.clock()
 
     # Requests.
 
     def _open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
         limits = self._limits
-        stream = Stream(self, stream_id, self._initial_send_window_bytes, limits.stream_window_bytes)
+        stream = Stream(self, self._host, self._out, self._window, stream_id, self._initial_send_window_bytes)
         stream.is_remote_closed = is_last
         stream.last_received_at = self._now
         list_bytes = sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields])
@@ -443,7 +374,7 @@ class HTTP2Connection:
 
     def _answer(self, stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:
         """Answer without an application."""
-        self.send_head(stream, status, [(b"content-length", b"0"), *fields], is_last=True)
+        stream.start(status, [(b"content-length", b"0"), *fields], is_last=True)
 
     def _take_trailers(self, stream: Stream, fields: list[Field], *, is_last: bool) -> None:
         if stream.is_remote_closed:
@@ -452,7 +383,7 @@ class HTTP2Connection:
         try:
             if not is_last:
                 raise MalformedError("a second header section that is no trailers")
-            check_fields([(name, value) for name, value in fields])
+            check_fields(fields)
         except MalformedError:
             self._reset(stream, ErrorCode.PROTOCOL_ERROR)
             return
@@ -467,9 +398,9 @@ class HTTP2Connection:
         if exchange is None or stream.has_ended:
             # Answered before all of it had come. It is let in, up to the stream's window, since not every
             # client can read an answer whose stream was reset.
-            self._credit_connection(size)
+            self._window.credit(size)
             if not is_last and stream.receive_window_bytes <= 0:
-                self._forget(stream, Ending.SERVER_RESET)
+                self.forget(stream, Ending.SERVER_RESET)
                 self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.NO_ERROR))  # section 8.1
                 return
         else:
@@ -487,7 +418,7 @@ class HTTP2Connection:
         if is_last:
             stream.is_remote_closed = True
             if stream.has_ended and not stream.queued_bytes:
-                self._forget(stream, Ending.BOTH_ENDED)
+                self.forget(stream, Ending.BOTH_ENDED)
 
     def _refuse_body(self, stream: Stream, status: HTTPStatus) -> None:
         """End a request whose body is too long, with an answer if there was none."""
@@ -501,44 +432,13 @@ class HTTP2Connection:
 
     # Streams.
 
-    def _finish(self, stream: Stream) -> None:
-        """The whole answer is on its way."""
-        self._drop_unread(stream)
-        if stream.is_remote_closed:
-            self._forget(stream, Ending.BOTH_ENDED)
-
-    def _forget(self, stream: Stream, ending: Ending) -> None:
-        """Drop what is kept of a stream."""
-        if self._streams.pop(stream.stream_id, None) is None:
-            return
-        self._drop_unread(stream)
-        stream.has_ended = stream.is_aborted = True
-        if stream.queued_bytes:
-            self._host.account.buffered_bytes -= stream.queued_bytes
-            stream.queue.clear()
-            stream.queued_bytes = 0
-        self._note_closed(stream.stream_id, ending)
-        if not self._streams:
-            self._idle_since = self._host.clock()
-
-    def _drop_unread(self, stream: Stream) -> None:
-        if unread_bytes := stream.unread_bytes:
-            stream.unread_bytes = 0
-            self._host.account.buffered_bytes -= unread_bytes
-            self._credit_connection(unread_bytes)
-
-    def _note_closed(self, stream_id: int, ending: Ending) -> None:
-        self._closed[stream_id] = ending
-        if len(self._closed) > REMEMBERED_STREAMS:
-            self._closed.popitem(last=False)
-
     def _require_opened(self, stream_id: int, what: str) -> None:
         if stream_id > self._last_stream_id or not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{what} on an idle stream")  # section 5.1
 
     def _refuse_closed(self, stream_id: int) -> None:
         """HEADERS or DATA on a stream that has ended (section 5.1)."""
-        ending = self._closed.get(stream_id, Ending.SERVER_RESET)
+        ending = self._closed.find(stream_id)
         if ending is Ending.BOTH_ENDED:
             raise ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a stream that has ended")
         if ending is Ending.CLIENT_RESET:
@@ -546,54 +446,23 @@ class HTTP2Connection:
 
     def _reset(self, stream: Stream, code: ErrorCode) -> None:
         """Reset a stream for its client's fault, which counts as if the client had."""
-        self._forget(stream, Ending.SERVER_RESET)
+        self.forget(stream, Ending.SERVER_RESET)
         self._reset_unopened(stream.stream_id, code)
         if stream.exchange is not None:
             stream.exchange.lose_client()
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
-        self._note_closed(stream_id, Ending.SERVER_RESET)
+        self._closed.note(stream_id, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream_id, code))
-        self._spend(self._resets, "reset streams")
+        self._budgets.spend(Kind.RESET, self._now)
 
     def _check_stream(self, stream: Stream, now: float) -> None:
-        limits = self._limits
-        is_awaited = not stream.is_remote_closed and not stream.is_tunnel and not stream.unread_bytes
-        if is_awaited and now - stream.last_received_at > limits.body_seconds:
+        if stream.is_body_late(now, self._limits.body_seconds):
             log.debug("request body stalled", stream=stream.stream_id)
             self._reset(stream, ErrorCode.NO_ERROR if stream.has_ended else ErrorCode.CANCEL)
-            return
-        if not stream.queued_bytes:
-            stream.progress_mark = None
-            return
-        mark = stream.progress_mark
-        if mark is None or stream.written_bytes - mark[1] >= STALL_PROGRESS_BYTES:
-            stream.progress_mark = (now, stream.written_bytes)
-        elif now - mark[0] > limits.stall_seconds:
+        elif stream.is_stalled(now, self._limits.stall_seconds):
             log.debug("client does not read", stream=stream.stream_id)
             self._reset(stream, ErrorCode.CANCEL)
-
-    # Windows.
-
-    def _credit_connection(self, size_bytes: int) -> None:
-        self._uncredited_bytes += size_bytes
-        if self._uncredited_bytes >= self._limits.connection_window_bytes // 4:
-            self._grow_receive_window(self._uncredited_bytes)
-            self._uncredited_bytes = 0
-
-    def _grow_receive_window(self, size_bytes: int) -> None:
-        if size_bytes > 0:
-            self._receive_window_bytes += size_bytes
-            self._out.control(frames.window_update_frame(0, size_bytes))
-
-    def _credit_stream(self, stream: Stream, size_bytes: int) -> None:
-        if stream.is_remote_closed:
-            return
-        stream.uncredited_bytes += size_bytes
-        if stream.uncredited_bytes >= self._limits.stream_window_bytes // 4:
-            stream.receive_window_bytes += stream.uncredited_bytes
-            self._out.control(frames.window_update_frame(stream.stream_id, stream.uncredited_bytes))
-            stream.uncredited_bytes = 0
 
     def _resize_send_windows(self, value: int) -> None:
         """Section 6.9.2: every stream's window changes by the difference, even below zero."""
@@ -608,10 +477,6 @@ class HTTP2Connection:
             self._out.ready(stream)
 
     # The end.
-
-    def _spend(self, budget: Budget, what: str) -> None:
-        if not budget.spend(self._now):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many {what}")
 
     def _announce_end(self) -> None:
         """The drain's second step: what has not arrived by now will not be served."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sage_edge.server.http2 import frames
-from sage_edge.server.http2.stream import Stream
+
+if TYPE_CHECKING:
+    from sage_edge.server.http2.stream import Stream
 
 MAX_FRAME_BYTES = frames.DEFAULT_FRAME_BYTES
 """No larger, whatever a client takes: a frame is one turn, and one TLS record."""
@@ -81,14 +84,13 @@ class Outbound:
     def _add_data(self, parts: list[bytes], stream: Stream, length: int) -> None:
         data = stream.take(length)
         stream.send_window_bytes -= length
-        stream.written_bytes += length
         self.window_bytes -= length
         self.data_frames += 1
         is_over = stream.has_ended and not stream.queued_bytes
         flags = frames.END_STREAM if is_over and stream.trailers is None else 0
         parts.append(frames.frame_head(length, frames.DATA, flags, stream.stream_id))
         parts += data
-        stream.connection.note_written(stream, length)
+        stream.note_written(length)
         if is_over:
             if stream.trailers is not None:
                 parts.append(stream.trailers)

@@ -6,10 +6,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sage_edge.app.exchange import Exchange
-from sage_edge.server.carrier import Fields
+from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.http2 import frames
+from sage_edge.server.http2.closed import Ending
+from sage_edge.server.http2.hpack import encode_fields, encode_status
+from sage_edge.server.http2.outbound import Outbound
+from sage_edge.server.http2.windows import CREDIT_DIVISOR, ReceiveWindow
 
 if TYPE_CHECKING:
     from sage_edge.server.http2.connection import HTTP2Connection
+
+STALL_PROGRESS_BYTES = 4096
+"""Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
 
 
 class Stream:
@@ -17,13 +25,18 @@ class Stream:
 
     Args:
         connection: it belongs to.
+        host: the connection's shell.
+        out: what the connection writes.
+        window: the connection's, for what the client sends.
         stream_id: its number.
         send_window_bytes: what the client takes at first.
-        receive_window_bytes: what the client may send at first.
     """
 
     __slots__ = (
-        "connection",
+        "_connection",
+        "_host",
+        "_out",
+        "_window",
         "exchange",
         "has_ended",
         "is_aborted",
@@ -45,13 +58,22 @@ class Stream:
     )
 
     def __init__(
-        self, connection: HTTP2Connection, stream_id: int, send_window_bytes: int, receive_window_bytes: int
+        self,
+        connection: HTTP2Connection,
+        host: Host,
+        out: Outbound,
+        window: ReceiveWindow,
+        stream_id: int,
+        send_window_bytes: int,
     ) -> None:
-        self.connection = connection
+        self._connection = connection
+        self._host = host
+        self._out = out
+        self._window = window
         self.stream_id = stream_id
-        self.exchange: Exchange | None = None  # None: answered without an application
         self.send_window_bytes = send_window_bytes
-        self.receive_window_bytes = receive_window_bytes
+        self.receive_window_bytes = host.limits.stream_window_bytes
+        self.exchange: Exchange | None = None  # None: answered without an application
         self.is_remote_closed = False
         self.is_tunnel = False  # a WebSocket's: silence is no fault
         self.last_received_at = 0.0
@@ -67,25 +89,113 @@ class Stream:
         self.written_bytes = 0
         self.progress_mark: tuple[float, int] | None = None  # since when it waits, and what was written by then
 
+    # The application's side: `Carrier`.
+
     def start(self, status: int, fields: Fields, *, is_last: bool) -> None:
         """Send the head of an answer."""
-        self.connection.send_head(self, status, fields, is_last=is_last)
+        block = encode_status(status) + encode_fields(fields)
+        if self.is_aborted:
+            return
+        self._control(self._headers(block, is_last=is_last), is_last=is_last)
 
     def write(self, data: bytes, *, is_last: bool) -> None:
         """Send a piece of the body, when its turn comes."""
-        self.connection.send_body(self, data, is_last=is_last)
+        if self.is_aborted or self.has_ended:
+            return
+        if size := len(data):
+            self.has_ended = is_last
+            self.queue.append(data)
+            self.queued_bytes += size
+            self._host.account.buffered_bytes += size
+            if self.exchange is not None:
+                self.exchange.note_waiting(size)
+            self._out.ready(self)
+            self._host.wake()
+        elif self.queued_bytes:
+            self.has_ended = is_last
+        else:
+            self._control(frames.frame_head(0, frames.DATA, frames.END_STREAM, self.stream_id), is_last=is_last)
 
     def trail(self, fields: Fields) -> None:
         """Send trailers after what is queued."""
-        self.connection.send_trailers(self, fields)
+        trailers = self._headers(encode_fields(fields), is_last=True)
+        if self.is_aborted or self.has_ended:
+            return
+        if self.queued_bytes:
+            self.has_ended = True
+            self.trailers = trailers
+        else:
+            self._control(trailers, is_last=True)
 
     def credit(self, size_bytes: int) -> None:
         """The application has taken so much of the body."""
-        self.connection.credit(self, size_bytes)
+        size_bytes = min(size_bytes, self.unread_bytes)  # what was dropped has been credited
+        if not size_bytes:
+            return
+        self.unread_bytes -= size_bytes
+        self._host.account.buffered_bytes -= size_bytes
+        self.last_received_at = self._host.clock()  # the client could not send, perhaps
+        self._window.credit(size_bytes)
+        self.credit_window(size_bytes)
+        if self._out.is_ready:
+            self._host.wake()
 
     def abort(self) -> None:
-        """Reset the stream: its answer will not be completed."""
-        self.connection.abort(self)
+        """Reset the stream, whose answer will not be completed, so that its client does not wait (section 8.1)."""
+        if not self.is_aborted:
+            self._connection.forget(self, Ending.SERVER_RESET)
+            self._out.control(frames.rst_stream_frame(self.stream_id, frames.ErrorCode.INTERNAL_ERROR))
+            self._host.wake()
+
+    # The connection's side.
+
+    def credit_window(self, size_bytes: int) -> None:
+        """Return credit to the stream's own window, while its client still sends."""
+        if self.is_remote_closed:
+            return
+        self.uncredited_bytes += size_bytes
+        if self.uncredited_bytes >= self._host.limits.stream_window_bytes // CREDIT_DIVISOR:
+            self.receive_window_bytes += self.uncredited_bytes
+            self._out.control(frames.window_update_frame(self.stream_id, self.uncredited_bytes))
+            self.uncredited_bytes = 0
+
+    def drop_unread(self) -> None:
+        """Nobody will read what has come."""
+        if unread_bytes := self.unread_bytes:
+            self.unread_bytes = 0
+            self._host.account.buffered_bytes -= unread_bytes
+            self._window.credit(unread_bytes)
+
+    def clear(self) -> None:
+        """The stream is over: nothing waits on it any more."""
+        self.drop_unread()
+        self.has_ended = self.is_aborted = True
+        self._host.account.buffered_bytes -= self.queued_bytes
+        self.queue.clear()
+        self.queued_bytes = 0
+
+    def note_written(self, size_bytes: int) -> None:
+        """So much of what was queued is on its way."""
+        self.written_bytes += size_bytes
+        self._host.account.buffered_bytes -= size_bytes
+        if self.exchange is not None:
+            self.exchange.note_written(size_bytes)
+
+    def is_body_late(self, now: float, limit_seconds: float) -> bool:
+        """Whether the next piece of the body is awaited for too long. Not while the application lags behind."""
+        is_awaited = not self.is_remote_closed and not self.is_tunnel and not self.unread_bytes
+        return is_awaited and now - self.last_received_at > limit_seconds
+
+    def is_stalled(self, now: float, limit_seconds: float) -> bool:
+        """Whether the client has taken next to nothing of what is queued for too long. To be asked now and then."""
+        if not self.queued_bytes:
+            self.progress_mark = None
+            return False
+        mark = self.progress_mark
+        if mark is None or self.written_bytes - mark[1] >= STALL_PROGRESS_BYTES:
+            self.progress_mark = (now, self.written_bytes)
+            return False
+        return now - mark[0] > limit_seconds
 
     def take(self, size_bytes: int) -> list[bytes]:
         """Take so much from the queue, which holds at least that."""
@@ -102,3 +212,14 @@ class Stream:
             parts.append(part)
             size_bytes -= len(part)
         return parts
+
+    def _headers(self, block: bytes, *, is_last: bool) -> bytes:
+        return frames.headers_frames(self.stream_id, block, is_last=is_last, largest_bytes=frames.DEFAULT_FRAME_BYTES)
+
+    def _control(self, frame: bytes, *, is_last: bool) -> None:
+        """Send a frame that waits for no window."""
+        self._out.control(frame)
+        if is_last:
+            self.has_ended = True
+            self._connection.finish(self)
+        self._host.wake()
