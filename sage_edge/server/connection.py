@@ -23,9 +23,11 @@ from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.limits import Limits
 from sage_edge.server.carrier import ConnectionProtocol
+from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_alpn
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
+from sage_edge.server.tls import ALPN_PROTOCOLS
 from sage_edge.server.transport import READ_BYTES, Plaintext, TLSTransport, Transport
 
 log = structlog.get_logger(__name__)
@@ -204,7 +206,7 @@ class Connection:
 
     async def _handshake(self, context: ssl.SSLContext) -> str | None:
         transport = self._transport = TLSTransport(context)
-        data = b""
+        data = await self._receive_hello()
         while True:
             try:
                 is_made, answer = transport.advance_handshake(data)
@@ -214,9 +216,27 @@ class Connection:
             await self._send_all(answer)
             if is_made:
                 return transport.alpn_protocol
-            data = await self._receive()
-            if not data:
-                raise ConnectionResetError("the client left within the handshake")
+            data = await self._receive_more()
+
+    async def _receive_hello(self) -> bytes:
+        """The client's first message, which must offer a protocol of ours if it offers any (RFC 7301 section 3.2)."""
+        data = await self._receive_more()
+        while True:
+            try:
+                offered = read_alpn(data)
+            except IncompleteError:
+                data += await self._receive_more()
+                continue
+            if offered is None or not {name.encode() for name in ALPN_PROTOCOLS}.isdisjoint(offered):
+                return data
+            await self._send_all(NO_APPLICATION_PROTOCOL)
+            raise ConnectionResetError("the client speaks neither HTTP/2 nor HTTP/1.1")
+
+    async def _receive_more(self) -> bytes:
+        data = await self._receive()
+        if not data:
+            raise ConnectionResetError("the client left within the handshake")
+        return data
 
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""

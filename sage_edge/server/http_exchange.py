@@ -55,7 +55,7 @@ class HTTPExchange(Exchange):
         elif kind == "http.response.trailers":
             self.progress.note(message)
             if not self.is_client_gone and self._has_body:
-                self._carrier.trail(message.get("headers", ()))
+                self._trail(message.get("headers", ()))
         else:
             raise ValueError(f"{kind} is not a message of an HTTP response")
         if self.progress.is_complete:
@@ -94,10 +94,18 @@ class HTTPExchange(Exchange):
             raise ValueError("the body is longer than its content-length")
         self.sent_bytes += len(data)
         is_last = progress.is_complete
+        if is_last and progress.missing_bytes:
+            self._carrier.abort()  # its end would be a lie
+            return
         if data or is_last:
             self._carrier.write(data, is_last=is_last)
-        if is_last and progress.missing_bytes:
+
+    def _trail(self, fields: Fields) -> None:
+        try:
+            self._carrier.trail(fields)
+        except Exception:
             self._carrier.abort()
+            raise
 
 
 def complete_fields(given: Fields) -> Fields:

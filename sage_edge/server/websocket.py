@@ -94,6 +94,10 @@ class WebSocketExchange(Exchange):
             self._uncredited_bytes += len(data)
             self._decode()
         if is_last:
+            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
+            if not self._has_closed:
+                self._has_closed = True
+                self._carrier.write(b"", is_last=True)
             self.lose_client()
 
     def lose_client(self) -> None:
@@ -108,7 +112,7 @@ class WebSocketExchange(Exchange):
         elif self._is_open and not self._has_closed:
             self._session.send({"type": "websocket.close", "code": INTERNAL_ERROR_CLOSE})
             self._flush(is_last=True)
-        elif not self._is_open and not self.progress.is_complete:
+        elif not self._is_open and not self.progress.is_complete and not self._has_closed:
             self._carrier.abort()
         self._account.buffered_bytes -= self._untaken_bytes
         self._untaken_bytes = 0

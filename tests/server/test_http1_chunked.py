@@ -81,15 +81,27 @@ def test_what_comes_before_a_fault_is_passed_on() -> None:
         parser.next_event()
 
 
-def test_extensions_may_be_as_long_as_the_limit() -> None:
-    assert read_body(chunked(b"5;" + b"a" * (MAX_EXTENSION_BYTES - 1) + b"\r\nhello\r\n0\r\n\r\n")) == b"hello"
+def test_a_size_line_may_be_as_long_as_its_limits() -> None:
+    line = b"0000000000000005;" + b"a" * (MAX_EXTENSION_BYTES - 1)
+    body = chunked(line + b"\r\nhello\r\n0\r\n\r\n")
+    head_bytes = len(chunked(b""))
+    assert read_body(body) == b"hello"
+    assert collect(body[: head_bytes + len(line) + 1])[1] is None
+    assert refusal(body[: head_bytes + len(line)], b"a;")[0] == 400
+
+
+def test_a_size_line_without_an_end_is_refused_as_soon_as_it_is_too_long() -> None:
+    most_bytes = 16 + MAX_EXTENSION_BYTES + 2
+    assert collect(chunked(b"5" * (most_bytes - 1)))[1] is None
+    assert refusal(chunked(b"5" * most_bytes))[0] == 400
 
 
 def test_many_small_chunks_with_extensions_are_refused() -> None:
-    chunk = b"1;" + b"a" * 99 + b"\r\nx\r\n"
-    count = FREE_EXTENSION_BYTES // 99  # each pays for one byte of its hundred
-    assert read_body(chunked(chunk * count + b"0\r\n\r\n")) == b"x" * count
-    assert refusal(chunked(chunk * (count + 2))) == (400, "The chunks have too many extensions.")
+    size_bytes = 17  # of an extension; the chunk before pays for one of them
+    chunk = b"1;" + b"a" * (size_bytes - 1) + b"\r\nx\r\n"
+    count = FREE_EXTENSION_BYTES // (size_bytes - 1) - 1
+    assert read_body(chunked(chunk * count + b"0;" + b"a" * 15 + b"\r\n\r\n")) == b"x" * count
+    assert refusal(chunked(chunk * (count + 1))) == (400, "The chunks have too many extensions.")
 
 
 def test_chunks_with_data_enough_may_have_extensions_for_ever() -> None:
@@ -128,5 +140,8 @@ def test_some_fields_are_not_allowed_among_trailers(name: bytes) -> None:
 
 def test_trailers_are_limited_in_size_and_number() -> None:
     assert refusal(trailed(b"X: " + b"a" * HEAD_BYTES)) == (431, "The request's trailers are too large.")
-    assert refusal(trailed(b"a" * HEAD_BYTES), b"a")[0] == 431
+    section = b"X: " + b"a" * (HEAD_BYTES - 7)
+    assert collect(trailed(section))[1] is None
+    assert refusal(trailed(section + b"a"))[0] == 431
+    assert refusal(chunked(b"0\r\n" + b"a" * HEAD_BYTES))[0] == 431
     assert refusal(trailed(*[b"X: 1"] * 101)) == (431, "The request has too many fields.")

@@ -244,7 +244,8 @@ def test_two_hosts_are_refused(version: bytes, second: bytes) -> None:
         (b"HTTP://EDGE.test", b"edge.TEST"),
         (b"http://edge.test:80?b", b"edge.test"),
         (b"http://edge.test/", b"edge.test:80"),
-        (b"https://edge.test:443/", b"edge.test"),
+        (b"HTTPS://edge.test:443/", b"edge.test"),
+        (b"http://edge.test:8080/", b"EDGE.test:08080"),
         (b"https://[::1]:8443/", b"[::1]:8443"),
         (b"other+scheme://edge.test:1/", b"edge.test:1"),
     ],
@@ -364,7 +365,7 @@ def test_chunked_is_the_one_transfer_coding(value: bytes) -> None:
     ("lines", "status"),
     [
         ([b"Transfer-Encoding: gzip, chunked"], 501),
-        ([b"Transfer-Encoding: gzip;level=9 , chunked"], 501),
+        ([b"Transfer-Encoding: gzip ;level=9 , chunked"], 501),
         ([b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"], 501),
         ([b"Transfer-Encoding: gzip"], 400),
         ([b"Transfer-Encoding: identity"], 400),

@@ -13,7 +13,15 @@ from sage_edge.server.http1.parser import (
     Request,
     RequestParser,
 )
-from tests.kit.http1_events import HEAD_BYTES, get, post, refusal
+from tests.kit.http1_events import HEAD_BYTES, collect, get, post, refusal
+
+STREAM = (
+    get(b"X: 1")
+    + post(b"Content-Length: 4", body=b"\n\n\r\n")
+    + b"\r\n"
+    + post(b"Transfer-Encoding: chunked", body=b"2;a\r\nhe\r\n3\r\nllo\r\n0\r\nX: 1\r\nY: 2\r\n\r\n")
+    + get(b"X: 2")
+)
 
 
 @pytest.fixture
@@ -59,6 +67,23 @@ def test_the_next_request_waits_until_it_is_asked_for(parser: RequestParser) -> 
         assert parser.next_event() is None
         parser.start_next()
     assert parser.next_event() is None
+
+
+def test_a_stream_is_read_in_the_same_way_wherever_it_is_cut() -> None:
+    whole = collect(STREAM)
+    assert (len(whole[0]), whole[1]) == (10, None)
+    for cut in range(len(STREAM)):
+        assert collect(STREAM[:cut], STREAM[cut:]) == whole
+    assert collect(*(STREAM[index : index + 1] for index in range(len(STREAM)))) == whole
+
+
+@pytest.mark.parametrize("line", [b"X: 1\r\n\r\nP", b"Y: 2", b"X: 2"])
+def test_a_bare_line_feed_is_found_wherever_the_stream_is_cut(line: bytes) -> None:
+    data = STREAM[: STREAM.index(line) - 2] + b"\n"
+    expected = (400, "A line of the head ends in a bare LF.")
+    for cut in range(len(data)):
+        assert refusal(data[:cut], data[cut:]) == expected
+    assert refusal(*(data[index : index + 1] for index in range(len(data)))) == expected
 
 
 def test_whether_a_head_has_begun(parser: RequestParser) -> None:

@@ -81,7 +81,7 @@ def verdict(pieces: list[bytes]) -> tuple[list[Event], tuple[int, str] | None]:
 @example(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", [2])
 @example(b"GET / HTTP/3.0\r\nHost: a\n\r\n\r\n", [24])
 @example(b"GET /" + b"a" * LIMIT_BYTES + b"\n", [LIMIT_BYTES])
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_however_a_stream_is_cut_it_is_read_and_refused_in_the_same_way(data: bytes, positions: list[int]) -> None:
     whole = verdict([data])
     assert verdict(cut_up(data, positions)) == whole
@@ -120,7 +120,7 @@ def next_of_h11(reader: h11.Connection) -> object:
 
 
 @given(streams())
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_what_is_accepted_h11_reads_in_the_same_way(data: bytes) -> None:
     events, _ = collect(data)
     assume(events and isinstance(events[0], Request))

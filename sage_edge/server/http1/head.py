@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.server.http1.authority import read_authority
+from sage_edge.server.authority import read_authority
 from sage_edge.server.http1.errors import BadRequestError, malformed
 from sage_edge.server.http1.fields import TOKEN, read_fields, read_list
 
@@ -89,7 +89,7 @@ def _read_request_line(line: bytes) -> tuple[str, bytes, str]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         error = malformed("The request line is malformed.")
-        error.is_http = b"HTTP/" in line or line.count(b" ") != 2
+        error.is_http = line.count(b" ") != 2 or b"/" in line.rpartition(b" ")[2]
         raise error
     method, target, major, minor = match.groups()
     if major != b"1":

@@ -61,6 +61,9 @@ class Codec:
     Args:
         handler: is called with each frame.
         max_list_bytes: of a decoded header list; more ends the connection, for the decoder's state is lost.
+
+    Attributes:
+        blocks: how many header blocks of more than one frame have begun.
     """
 
     def __init__(self, handler: FrameHandler, *, max_list_bytes: int) -> None:
@@ -75,6 +78,7 @@ class Codec:
         self._block_stream_id = 0  # 0: no header block is open
         self._block_flags = 0
         self._block_depends_on = 0
+        self.blocks = 0
         self._take: tuple[Callable[[int, int, bytes], None], ...] = (
             self._take_data,
             self._take_headers,
@@ -155,6 +159,7 @@ class Codec:
             fields = self._decoder.decode(payload)
             self._handler.on_headers(stream_id, fields, is_last=bool(flags & frames.END_STREAM), depends_on=depends_on)
             return
+        self.blocks += 1
         self._block = [payload]
         self._block_bytes = len(payload)
         self._block_stream_id = stream_id

@@ -19,7 +19,7 @@ from sage_edge.server.http2.closed import ClosedStreams, Ending
 from sage_edge.server.http2.codec import Codec
 from sage_edge.server.http2.exchanges import new_exchange
 from sage_edge.server.http2.frames import ConnectionFault, ErrorCode, Setting
-from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
+from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, TABLE_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
 from sage_edge.server.http2.request import MalformedError, RefusedError, check_fields, read_request
 from sage_edge.server.http2.stream import Stream
@@ -58,6 +58,7 @@ class HTTP2Connection:
         self._closed = ClosedStreams()
         self._opened_at: float | None = now  # the preface is awaited since
         self._idle_since = now
+        self._block = 0  # which header block is open
         self._block_since = now
         self._is_closing = False
         self._is_client_leaving = False
@@ -143,7 +144,8 @@ class HTTP2Connection:
             self._announce_end()
         if self._opened_at is not None and now - self._opened_at > limits.header_seconds:
             raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long")
-        if not self._codec.is_in_block:
+        if not self._codec.is_in_block or self._codec.blocks != self._block:
+            self._block = self._codec.blocks
             self._block_since = now
         elif now - self._block_since > limits.header_seconds:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long")
@@ -167,8 +169,11 @@ class HTTP2Connection:
 
     def lose(self) -> None:
         """The connection is gone."""
-        self._is_closing = True
         self._out.clear()
+        self._end_streams()
+
+    def _end_streams(self) -> None:
+        self._is_closing = True
         for stream in list(self._streams.values()):
             self.forget(stream, Ending.SERVER_RESET)
             if stream.exchange is not None:
@@ -262,14 +267,22 @@ class HTTP2Connection:
         """Apply them, in order (section 6.5.3)."""
         self._opened_at = None
         self._budgets.spend(Kind.SETTINGS, self._now)
+        window_bytes = self._initial_send_window_bytes
         for number, value in settings:
             if number == Setting.INITIAL_WINDOW_SIZE:
-                self._resize_send_windows(value)
+                if value > frames.LARGEST_WINDOW_BYTES:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is out of range")
+                window_bytes = value
+            elif number == Setting.HEADER_TABLE_SIZE:
+                if value < TABLE_BYTES:
+                    self._out.empty_table()
             elif number == Setting.MAX_FRAME_SIZE:
                 if not frames.DEFAULT_FRAME_BYTES <= value <= frames.LARGEST_FRAME_BYTES:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE is out of range")
             elif number in (Setting.ENABLE_PUSH, Setting.ENABLE_CONNECT_PROTOCOL) and value > 1:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a setting is neither 0 nor 1")
+        if window_bytes != self._initial_send_window_bytes:
+            self._resize_send_windows(window_bytes)
         self._out.control(frames.SETTINGS_ACK)
 
     def on_settings_ack(self) -> None:
@@ -330,6 +343,13 @@ class HTTP2Connection:
         stream.drop_unread()
         if stream.is_remote_closed:
             self.forget(stream, Ending.BOTH_ENDED)
+        elif stream.receive_window_bytes <= 0:
+            # The body that nobody reads has filled the window; not before, for not every client can read an
+            # answer whose stream was reset (section 8.1).
+            self.forget(stream, Ending.SERVER_RESET)
+            self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.NO_ERROR))
+        else:
+            stream.last_received_at = self._host.clock()  # the client has this long to end its side
 
     def forget(self, stream: Stream, ending: Ending) -> None:
         """Drop what is kept of a stream."""
@@ -381,6 +401,8 @@ class HTTP2Connection:
             self._reset(stream, ErrorCode.STREAM_CLOSED)
             return
         try:
+            if stream.is_tunnel:
+                raise MalformedError("fields within a tunnel")  # section 8.5
             if not is_last:
                 raise MalformedError("a second header section that is no trailers")
             check_fields(fields)
@@ -395,18 +417,17 @@ class HTTP2Connection:
     def _take_body(self, stream: Stream, data: bytes, *, is_last: bool) -> None:
         exchange = stream.exchange
         size = len(data)
+        stream.is_remote_closed = is_last
         if exchange is None or stream.has_ended:
             # Answered before all of it had come. It is let in, up to the stream's window, since not every
             # client can read an answer whose stream was reset.
             self._window.credit(size)
-            if not is_last and stream.receive_window_bytes <= 0:
-                self.forget(stream, Ending.SERVER_RESET)
-                self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.NO_ERROR))  # section 8.1
-                return
+            if not stream.queued_bytes:
+                self.finish(stream)
         else:
-            stream.unread_bytes += size
-            self._host.account.buffered_bytes += size
-            exchange.received_bytes += size
+            stream.note_unread(size)
+            if not stream.is_tunnel:
+                exchange.received_bytes += size
             if exchange.received_bytes > self._limits.max_body_bytes and not stream.is_tunnel:
                 self._refuse_body(stream, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                 return
@@ -415,10 +436,6 @@ class HTTP2Connection:
                 return
             if size or is_last:
                 exchange.deliver_body(data, is_last=is_last)
-        if is_last:
-            stream.is_remote_closed = True
-            if stream.has_ended and not stream.queued_bytes:
-                self.forget(stream, Ending.BOTH_ENDED)
 
     def _refuse_body(self, stream: Stream, status: HTTPStatus) -> None:
         """End a request whose body is too long, with an answer if there was none."""
@@ -447,9 +464,9 @@ class HTTP2Connection:
     def _reset(self, stream: Stream, code: ErrorCode) -> None:
         """Reset a stream for its client's fault, which counts as if the client had."""
         self.forget(stream, Ending.SERVER_RESET)
-        self._reset_unopened(stream.stream_id, code)
         if stream.exchange is not None:
             stream.exchange.lose_client()
+        self._reset_unopened(stream.stream_id, code)  # which may be one too many
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
         self._closed.note(stream_id, Ending.SERVER_RESET)
@@ -466,8 +483,6 @@ class HTTP2Connection:
 
     def _resize_send_windows(self, value: int) -> None:
         """Section 6.9.2: every stream's window changes by the difference, even below zero."""
-        if value > frames.LARGEST_WINDOW_BYTES:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE is out of range")
         difference = value - self._initial_send_window_bytes
         self._initial_send_window_bytes = value
         for stream in self._streams.values():
@@ -493,5 +508,7 @@ class HTTP2Connection:
     def _fail(self, fault: ConnectionFault) -> None:
         if fault.code is not ErrorCode.NO_ERROR:
             log.info("connection ended for its client's fault", code=fault.code.name, reason=fault.reason)
-        self.lose()
-        self._out.control(frames.goaway_frame(self._last_stream_id, fault.code, fault.reason))
+        self._end_streams()
+        # Never more than a GOAWAY has said before (section 6.8).
+        last_stream_id = self._last_stream_id if self._refuses_from is None else self._refuses_from
+        self._out.control(frames.goaway_frame(last_stream_id, fault.code, fault.reason))

@@ -27,6 +27,7 @@ FIELD_OVERHEAD_BYTES = 32
 LONGEST_INTEGER_BYTES = 4
 REMEMBERED_FIELDS = 2048
 LONGEST_REMEMBERED_BYTES = 256
+LONGEST_REMEMBERED_STRING_BYTES = 64
 
 _STATIC_FIELDS: tuple[Field, ...] = HeaderTable.STATIC_TABLE
 _STATIC = {field: index for index, field in enumerate(_STATIC_FIELDS, 1)}
@@ -151,12 +152,12 @@ def _read_string(block: bytes, position: int) -> tuple[bytes, int]:
     if end > len(block):
         raise IndexError(end)
     data = block[position:end]
-    return (_read_huffman(data) if is_huffman else data), end
+    if is_huffman:
+        data = _remembered_string(data) if length <= LONGEST_REMEMBERED_STRING_BYTES else decode_huffman(data)
+    return data, end
 
 
-@lru_cache(maxsize=REMEMBERED_FIELDS)
-def _read_huffman(data: bytes) -> bytes:
-    return decode_huffman(data)
+_remembered_string = lru_cache(maxsize=REMEMBERED_FIELDS)(decode_huffman)
 
 
 def encode_fields(fields: Iterable[tuple[bytes, bytes]]) -> bytes:

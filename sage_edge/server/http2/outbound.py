@@ -15,6 +15,8 @@ from sage_edge.server.http2 import frames
 if TYPE_CHECKING:
     from sage_edge.server.http2.stream import Stream
 
+EMPTY_TABLE = b"\x20"
+"""A dynamic table of size 0 (RFC 7541 section 6.3)."""
 MAX_FRAME_BYTES = frames.DEFAULT_FRAME_BYTES
 """No larger, whatever a client takes: a frame is one turn, and one TLS record."""
 
@@ -34,6 +36,7 @@ class Outbound:
         self._when_sent = when_sent
         self._control: list[bytes] = []
         self._turns: deque[Stream] = deque()
+        self._table_update = b""
         self.control_bytes = 0
         self.window_bytes = frames.DEFAULT_WINDOW_BYTES
         self.data_frames = 0
@@ -48,16 +51,32 @@ class Outbound:
         self._control.append(frame)
         self.control_bytes += len(frame)
 
+    def headers(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
+        """Add a header block."""
+        self.control(self._headers(stream_id, block, is_last=is_last))
+
+    def empty_table(self) -> None:
+        """Let the next header block say that the encoder's table, which is not used, holds nothing (section 4.3.1)."""
+        self._table_update = EMPTY_TABLE
+
     def ready(self, stream: Stream) -> None:
         """Let a stream take turns, if it has something to write and a window to write into."""
         if stream.queued_bytes and stream.send_window_bytes > 0 and not stream.is_ready:
             stream.is_ready = True
             self._turns.append(stream)
 
+    def drop(self, stream: Stream) -> None:
+        """A stream has ended: it takes no more turns."""
+        if stream.is_ready:
+            stream.is_ready = False
+            self._turns.remove(stream)
+
     def clear(self) -> None:
         """Drop everything."""
         self._control.clear()
         self.control_bytes = 0
+        for stream in self._turns:
+            stream.is_ready = False
         self._turns.clear()
 
     def take(self, limit_bytes: int) -> bytes:
@@ -93,5 +112,10 @@ class Outbound:
         stream.note_written(length)
         if is_over:
             if stream.trailers is not None:
-                parts.append(stream.trailers)
+                parts.append(self._headers(stream.stream_id, stream.trailers, is_last=True))
             self._when_sent(stream)
+
+    def _headers(self, stream_id: int, block: bytes, *, is_last: bool) -> bytes:
+        block = self._table_update + block
+        self._table_update = b""
+        return frames.headers_frames(stream_id, block, is_last=is_last, largest_bytes=MAX_FRAME_BYTES)

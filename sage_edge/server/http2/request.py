@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from sage_edge.core.routing import GENERAL_METHODS
+from sage_edge.server.authority import read_authority
 from sage_edge.server.http2.hpack import CONNECTION_SPECIFIC, Field
 
 _NAMES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\n)*")
 _BAD_VALUES = re.compile(rb"[\x00\r]|\n[ \t]|[ \t]\n")
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
-_METHOD = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*")
+_PATH = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 
 
 class MalformedError(Exception):
@@ -75,16 +79,15 @@ def read_request(decoded: list[Field]) -> Request:
         raise MalformedError("a pseudo-header field is missing or out of place")  # section 8.3.1
     authority = pseudo.get(b":authority")
     fields, length = _join(fields, authority)
-    target = pseudo.get(b":path", b"")
-    try:
-        method_text = method.decode("ascii")
-        scheme = pseudo.get(b":scheme", b"").decode("ascii")
-        protocol = pseudo.get(b":protocol", b"").decode("ascii")
-    except UnicodeDecodeError:
-        raise RefusedError(HTTPStatus.BAD_REQUEST) from None
-    if not _METHOD.fullmatch(method_text) or not target.isascii():
+    target = pseudo[b":path"]
+    scheme = pseudo[b":scheme"]
+    if not _SCHEME.fullmatch(scheme):
+        raise MalformedError(":scheme is none")
+    is_path = _PATH.fullmatch(target) or (target == b"*" and method == b"OPTIONS")
+    if not is_path or not _METHOD.fullmatch(method):
         raise RefusedError(HTTPStatus.BAD_REQUEST)
-    return Request(method_text, scheme, target, protocol, fields, length)
+    protocol = pseudo.get(b":protocol", b"").decode()
+    return Request(method.decode(), scheme.decode(), target, protocol, fields, length)
 
 
 def check_fields(fields: list[Field]) -> None:
@@ -94,7 +97,9 @@ def check_fields(fields: list[Field]) -> None:
         MalformedError: one breaks a rule.
     """
     names = [name for name, _ in fields]
-    if not _NAMES.fullmatch(b"\n".join([*names, b""])):
+    # All at once, and the line ends counted: one inside a name or a value would pass for one between two.
+    joined = b"\n".join([*names, b""])
+    if joined.count(b"\n") != len(names) or not _NAMES.fullmatch(joined):
         raise MalformedError("a field name is not a lower-case token")
     values = b"\n".join([b"", *[value for _, value in fields], b""])
     if values.count(b"\n") != len(fields) + 1 or _BAD_VALUES.search(values):
@@ -109,7 +114,8 @@ def _check_connect(pseudo: dict[bytes, bytes]) -> None:
     if b":protocol" not in pseudo:
         if pseudo.keys() - {b":method", b":authority"} or not pseudo.get(b":authority"):
             raise MalformedError("CONNECT has a method and an authority only")  # section 8.5
-        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED)
+        allow = (b"allow", ", ".join(GENERAL_METHODS).encode())
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, [allow])
     if not (pseudo.get(b":scheme") and pseudo.get(b":path") and pseudo.get(b":authority")):
         raise MalformedError("an extended CONNECT needs a scheme, a path and an authority")  # RFC 8441 section 4
     if pseudo[b":protocol"] != b"websocket":
@@ -144,7 +150,7 @@ def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], in
             raise RefusedError(HTTPStatus.BAD_REQUEST)  # section 8.3.1
         host = authority
     if host is not None:
-        if b"@" in host:
-            raise MalformedError(":authority has user information")  # section 8.3.1
+        if read_authority(host) is None:
+            raise RefusedError(HTTPStatus.BAD_REQUEST)
         joined.insert(0, (b"host", host))
     return joined, length

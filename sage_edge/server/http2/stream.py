@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from sage_edge.app.exchange import Exchange
+from sage_edge.core.exchange import MESSAGE_COST_BYTES
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.closed import Ending
@@ -54,6 +55,7 @@ class Stream:
         "trailers",
         "uncredited_bytes",
         "unread_bytes",
+        "unread_cost_bytes",
         "written_bytes",
     )
 
@@ -79,6 +81,7 @@ class Stream:
         self.last_received_at = 0.0
         self.missing_bytes: int | None = None  # of the body, where its length was announced
         self.unread_bytes = 0  # received, and not yet taken by the application
+        self.unread_cost_bytes = 0  # the same with what its messages take in memory
         self.uncredited_bytes = 0  # taken, and not yet credited to the stream
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
@@ -96,7 +99,8 @@ class Stream:
         block = encode_status(status) + encode_fields(fields)
         if self.is_aborted:
             return
-        self._control(self._headers(block, is_last=is_last), is_last=is_last)
+        self._out.headers(self.stream_id, block, is_last=is_last)
+        self._note_sent(is_last=is_last)
 
     def write(self, data: bytes, *, is_last: bool) -> None:
         """Send a piece of the body, when its turn comes."""
@@ -114,26 +118,30 @@ class Stream:
         elif self.queued_bytes:
             self.has_ended = is_last
         else:
-            self._control(frames.frame_head(0, frames.DATA, frames.END_STREAM, self.stream_id), is_last=is_last)
+            self._out.control(frames.frame_head(0, frames.DATA, frames.END_STREAM, self.stream_id))
+            self._note_sent(is_last=True)
 
     def trail(self, fields: Fields) -> None:
         """Send trailers after what is queued."""
-        trailers = self._headers(encode_fields(fields), is_last=True)
+        trailers = encode_fields(fields)
         if self.is_aborted or self.has_ended:
             return
         if self.queued_bytes:
             self.has_ended = True
             self.trailers = trailers
         else:
-            self._control(trailers, is_last=True)
+            self._out.headers(self.stream_id, trailers, is_last=True)
+            self._note_sent(is_last=True)
 
     def credit(self, size_bytes: int) -> None:
         """The application has taken so much of the body."""
         size_bytes = min(size_bytes, self.unread_bytes)  # what was dropped has been credited
         if not size_bytes:
             return
+        cost_bytes = self.unread_cost_bytes * size_bytes // self.unread_bytes
         self.unread_bytes -= size_bytes
-        self._host.account.buffered_bytes -= size_bytes
+        self.unread_cost_bytes -= cost_bytes
+        self._host.account.buffered_bytes -= cost_bytes
         self.last_received_at = self._host.clock()  # the client could not send, perhaps
         self._window.credit(size_bytes)
         self.credit_window(size_bytes)
@@ -159,11 +167,19 @@ class Stream:
             self._out.control(frames.window_update_frame(self.stream_id, self.uncredited_bytes))
             self.uncredited_bytes = 0
 
+    def note_unread(self, size_bytes: int) -> None:
+        """So much has come for the application, as one message."""
+        if size_bytes:
+            self.unread_bytes += size_bytes
+            self.unread_cost_bytes += size_bytes + MESSAGE_COST_BYTES
+            self._host.account.buffered_bytes += size_bytes + MESSAGE_COST_BYTES
+
     def drop_unread(self) -> None:
         """Nobody will read what has come."""
         if unread_bytes := self.unread_bytes:
             self.unread_bytes = 0
-            self._host.account.buffered_bytes -= unread_bytes
+            self._host.account.buffered_bytes -= self.unread_cost_bytes
+            self.unread_cost_bytes = 0
             self._window.credit(unread_bytes)
 
     def clear(self) -> None:
@@ -173,6 +189,7 @@ class Stream:
         self._host.account.buffered_bytes -= self.queued_bytes
         self.queue.clear()
         self.queued_bytes = 0
+        self._out.drop(self)
 
     def note_written(self, size_bytes: int) -> None:
         """So much of what was queued is on its way."""
@@ -183,7 +200,10 @@ class Stream:
 
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
         """Whether the next piece of the body is awaited for too long. Not while the application lags behind."""
-        is_awaited = not self.is_remote_closed and not self.is_tunnel and not self.unread_bytes
+        is_tunnel = self.is_tunnel and not self.has_ended
+        is_awaited = not (
+            self.is_remote_closed or is_tunnel or self.unread_bytes or (self.has_ended and self.queued_bytes)
+        )
         return is_awaited and now - self.last_received_at > limit_seconds
 
     def is_stalled(self, now: float, limit_seconds: float) -> bool:
@@ -213,12 +233,8 @@ class Stream:
             size_bytes -= len(part)
         return parts
 
-    def _headers(self, block: bytes, *, is_last: bool) -> bytes:
-        return frames.headers_frames(self.stream_id, block, is_last=is_last, largest_bytes=frames.DEFAULT_FRAME_BYTES)
-
-    def _control(self, frame: bytes, *, is_last: bool) -> None:
-        """Send a frame that waits for no window."""
-        self._out.control(frame)
+    def _note_sent(self, *, is_last: bool) -> None:
+        """A frame that waits for no window was sent."""
         if is_last:
             self.has_ended = True
             self._connection.finish(self)

@@ -1,0 +1,105 @@
+"""What a client offers before anything is agreed on: the ALPN extension of its first message.
+
+Python's ssl goes on without a protocol where none is shared; RFC 7301 section 3.2 asks for an alert.
+"""
+
+from __future__ import annotations
+
+HANDSHAKE_RECORD = 22
+CLIENT_HELLO = 1
+ALPN_EXTENSION = 16
+LARGEST_HELLO_BYTES = 65_536
+
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+"""A fatal alert, in the clear: nothing is encrypted yet (RFC 8446 section 6)."""
+
+
+class IncompleteError(Exception):
+    """More bytes are needed."""
+
+
+def read_alpn(data: bytes) -> list[bytes] | None:
+    """The protocols a client offers; None where it offers none, or says nothing that can be understood.
+
+    Args:
+        data: what has come so far, from the first record on (RFC 8446 sections 4.1.2 and 5.1).
+
+    Raises:
+        IncompleteError: the message is not complete.
+    """
+    try:
+        reader = _Reader(_read_hello(data))
+        reader.skip(2 + 32)  # version, random
+        reader.take(1)  # session
+        reader.take(2)  # cipher suites
+        reader.take(1)  # compression
+        extensions = _Reader(reader.take(2))
+        while extensions.has_more:
+            kind = extensions.integer(2)
+            body = extensions.take(2)
+            if kind == ALPN_EXTENSION:
+                names = _Reader(_Reader(body).take(2))
+                offered = []
+                while names.has_more:
+                    offered.append(names.take(1))
+                return offered
+    except IndexError:
+        pass  # it is OpenSSL's to refuse
+    return None
+
+
+def _read_hello(data: bytes) -> bytes:
+    """The message, put together from its records. Raises IndexError where it is none."""
+    message = bytearray()
+    position = 0
+    while True:
+        header = data[position : position + 5]
+        if header[:1] and header[0] != HANDSHAKE_RECORD:
+            raise IndexError(position)
+        if len(message) >= 4:
+            if message[0] != CLIENT_HELLO:
+                raise IndexError(0)
+            end = 4 + int.from_bytes(message[1:4])
+            if end > LARGEST_HELLO_BYTES:
+                raise IndexError(end)
+            if len(message) >= end:
+                return bytes(message[4:end])
+        if len(header) < 5:
+            raise IncompleteError
+        length = int.from_bytes(header[3:5])
+        record = data[position + 5 : position + 5 + length]
+        if len(record) < length:
+            raise IncompleteError
+        if not length:
+            raise IndexError(position)
+        message += record
+        position += 5 + length
+
+
+class _Reader:
+    """Reads forward. Raises IndexError beyond the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    @property
+    def has_more(self) -> bool:
+        return self._position < len(self._data)
+
+    def skip(self, size_bytes: int) -> bytes:
+        """The next bytes."""
+        end = self._position + size_bytes
+        if end > len(self._data):
+            raise IndexError(end)
+        part = self._data[self._position : end]
+        self._position = end
+        return part
+
+    def integer(self, size_bytes: int) -> int:
+        """The next number."""
+        return int.from_bytes(self.skip(size_bytes))
+
+    def take(self, length_bytes: int) -> bytes:
+        """The next vector, behind its length."""
+        return self.skip(self.integer(length_bytes))

@@ -1,0 +1,232 @@
+"""What an application's messages become (RFC 9113 section 8.1, RFC 9110)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kit.http2_client import HTTP2Client, body, receive, respond, start
+from tests.kit.http2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INTERNAL_ERROR,
+    Field,
+    settings_frame,
+    window_frame,
+)
+
+
+def test_an_answer_has_the_fields_of_the_application_and_a_date() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, b"{}", (b"Content-Type", b"application/json"), (b"connection", b"close"), status=201)
+    answer = client.answer(stream_id)
+    assert answer.fields[:2] == [(b":status", b"201"), (b"content-type", b"application/json")]
+    assert [name for name, _ in answer.fields[2:]] == [b"date"]
+    assert (bytes(answer.body), answer.has_ended, answer.reset_code) == (b"{}", True, None)
+    assert (exchange.status, exchange.sent_bytes) == (201, 2)
+    assert exchange.progress.is_complete
+    assert client.connection.is_idle
+
+
+def test_a_large_head_goes_in_pieces() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    fields: list[Field] = [(b"x-%d" % number, bytes((97 + number,)) * 9000) for number in range(5)]
+    respond(exchange, b"", *fields)
+    kinds = [(one.kind, one.flags & END_HEADERS) for one in client.take()]
+    assert kinds == [(HEADERS, 0), (9, 0), (9, END_HEADERS), (DATA, 0)]
+    assert client.answers[stream_id].fields[1:6] == fields
+
+
+@pytest.mark.parametrize("size", [16_384 * 2 - 14, 16_384 * 2 - 13])
+def test_a_head_that_fills_its_frames_ends_in_the_last(size: int) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, b"", (b"date", b""), (b"x", b"a" * size))
+    assert dict(client.answer(stream_id).fields)[b"x"] == b"a" * size
+
+
+def test_the_answer_to_head_is_its_head() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask(method=b"HEAD")
+    exchange.write(start(200, (b"content-length", b"5")))
+    exchange.write(body(b"hello"))
+    client.connection.end(exchange)
+    assert [(one.kind, one.flags & END_STREAM) for one in client.take()] == [(HEADERS, END_STREAM)]
+    assert dict(client.answers[stream_id].fields)[b"content-length"] == b"5"
+    assert exchange.sent_bytes == 0
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_answers_without_a_body_have_none(status: int) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, b"hello", status=status)
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.has_ended, bytes(answer.body), answer.frame_sizes) == (status, True, b"", [])
+    assert answer.reset_code is None
+
+
+def test_a_204_has_no_content_length() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, b"", (b"Content-Length", b"0"), status=204)
+    assert b"content-length" not in dict(client.answer(stream_id).fields)  # RFC 9110 section 8.6
+
+
+@pytest.mark.parametrize("has_data", [False, True])
+def test_trailers_follow_the_body(has_data: bool) -> None:
+    client = HTTP2Client()
+    client.send(settings_frame((4, 5)))
+    stream_id, exchange = client.ask((b"te", b"trailers"))
+    exchange.write(start(trailers=True))
+    exchange.write(body(b"hello world" if has_data else b""))
+    exchange.write({"type": "http.response.trailers", "headers": [(b"X-Sum", b"1")]})
+    assert exchange.progress.is_complete
+    if has_data:
+        assert client.answer(stream_id).trailers is None
+        client.send(window_frame(stream_id, 100))
+    answer = client.answer(stream_id)
+    assert (answer.trailers, answer.has_ended) == ([(b"x-sum", b"1")], True)
+    assert client.connection.is_idle
+
+
+def test_trailers_of_an_answer_to_head_are_left_out() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask(method=b"HEAD")
+    exchange.write(start(trailers=True))
+    exchange.write(body())
+    exchange.write({"type": "http.response.trailers", "headers": [(b"x-sum", b"1")]})
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.trailers, answer.has_ended, answer.reset_code) == (None, True, None)
+
+
+@pytest.mark.parametrize("has_data", [False, True])
+def test_trailers_that_cannot_be_sent_reset_the_stream(has_data: bool) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(trailers=True))
+    exchange.write(body(b"x" if has_data else b""))
+    with pytest.raises(ValueError, match="control character"):
+        exchange.write({"type": "http.response.trailers", "headers": [(b"a", b"b\nc")]})
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)
+    assert client.connection.is_idle
+    assert client.host.account.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("field", [(b"a", b"b\r\nc: d"), (b"a b", b""), (b":status", b"200"), (b"a\n", b"")])
+def test_a_head_that_cannot_be_sent_may_be_followed_by_another(field: Field) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    with pytest.raises(ValueError, match="header"):
+        exchange.write(start(200, field))
+    assert not exchange.progress.has_started
+    respond(exchange, b"sorry", status=500)
+    assert (client.answer(stream_id).status, client.answer(stream_id).body) == (500, b"sorry")
+
+
+@pytest.mark.parametrize("status", [99, 100, 101, 103, 199, 1000])
+def test_a_status_that_is_not_final_cannot_be_sent(status: int) -> None:
+    client = HTTP2Client()
+    _, exchange = client.ask()
+    with pytest.raises(ValueError, match="final"):
+        exchange.write(start(status))
+    assert client.take() == []
+
+
+@pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 418, 500, 599, 999])
+def test_every_final_status_is_sent(status: int) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, status=status)
+    assert client.answer(stream_id).status == status
+
+
+def test_an_answer_that_the_application_does_not_end_is_reset() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start())
+    exchange.write(body(b"half", more=True))
+    assert client.answer(stream_id).body == b"half"
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)
+    assert client.connection.is_idle
+
+
+def test_a_request_that_is_never_answered_is_reset() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    client.connection.end(exchange)
+    assert client.answer(stream_id).reset_code == INTERNAL_ERROR
+
+
+def test_an_application_that_ends_before_its_answer_is_written_does_not_cut_it() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, bytes(100_000))
+    client.take()
+    client.connection.end(exchange)
+    client.credit(stream_id, 100_000)
+    assert (len(client.answer(stream_id).body), client.answer(stream_id).has_ended) == (100_000, True)
+
+
+def test_an_answer_shorter_than_announced_is_reset_and_never_ended() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"5")))
+    exchange.write(body(b"abc", more=True))
+    client.take()
+    exchange.write(body())
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)  # section 8.1.1
+
+
+def test_an_answer_longer_than_announced_is_reset() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"5")))
+    exchange.write(body(b"abc", more=True))
+    with pytest.raises(ValueError, match="longer"):
+        exchange.write(body(b"def", more=True))
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)
+
+
+def test_a_message_out_of_order_is_refused_and_sends_nothing() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    with pytest.raises(RuntimeError):
+        exchange.write(body(b"x"))
+    with pytest.raises(ValueError, match="not a message"):
+        exchange.write({"type": "http.response.zerocopysend"})
+    assert client.take() == []
+    respond(exchange, b"done")
+    with pytest.raises(RuntimeError):
+        exchange.write(body(b"more"))
+    assert client.answer(stream_id).body == b"done"
+
+
+def test_an_event_stream_is_not_to_be_collected_on_the_way() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    respond(exchange, b"", (b"content-type", b"text/event-stream; charset=utf-8"))
+    fields = dict(client.answer(stream_id).fields)
+    assert (fields[b"cache-control"], fields[b"x-accel-buffering"]) == (b"no-cache", b"no")
+
+
+def test_after_its_answer_an_application_sees_a_disconnect() -> None:
+    client = HTTP2Client()
+    _, exchange = client.ask()
+    assert receive(exchange) == {"type": "http.request", "body": b"", "more_body": False}
+    assert receive(exchange) is None
+    respond(exchange)
+    assert receive(exchange) == {"type": "http.disconnect"}

@@ -1,0 +1,199 @@
+"""WebSockets over HTTP/2, as far as their stream is concerned (RFC 8441)."""
+
+from __future__ import annotations
+
+import pytest
+
+from sage_edge.app.exchange import Exchange
+from tests.kit.http2_client import HTTP2Client, receive
+from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data_frame, headers_frame, reset_frame
+
+HELLO = b"\x82\x85\x00\x00\x00\x00hello"
+CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+
+
+def connect(client: HTTP2Client, *extra: Field, is_accepted: bool = True) -> tuple[int, Exchange]:
+    """Open a WebSocket."""
+    stream_id, exchange = client.ask(*extra, method=b"CONNECT", protocol=b"websocket", path=b"/chat", end=False)
+    assert receive(exchange) == {"type": "websocket.connect"}
+    if is_accepted:
+        exchange.write({"type": "websocket.accept"})
+        assert client.answer(stream_id).status == 200
+    return stream_id, exchange
+
+
+def test_a_websocket_is_offered_and_carried() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client, (b"sec-websocket-protocol", b"a, b"), (b"sec-websocket-version", b"13"))
+    assert exchange.scope["type"] == "websocket"
+    assert exchange.scope["scheme"] == "wss"
+    assert exchange.scope["subprotocols"] == ["a", "b"]
+    client.send(data_frame(stream_id, HELLO))
+    message = receive(exchange)
+    assert message is not None
+    assert message["bytes"] == b"hello"
+    exchange.write({"type": "websocket.send", "text": "hi"})
+    assert client.answer(stream_id).body == b"\x81\x02hi"
+    assert exchange.sent_bytes == 2
+
+
+def test_received_bytes_are_those_of_the_messages() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    client.send(data_frame(stream_id, HELLO), data_frame(stream_id, HELLO))
+    assert exchange.received_bytes == 10
+
+
+def test_a_handshake_that_is_no_good_is_answered() -> None:
+    client = HTTP2Client()
+    stream_id = client.request((b"sec-websocket-version", b"8"), method=b"CONNECT", protocol=b"websocket", end=False)
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.has_ended) == (400, True)
+    assert dict(answer.fields)[b"sec-websocket-version"] == b"13"
+    assert not client.host.exchanges
+
+
+def test_a_websocket_that_is_not_accepted_is_answered_with_403() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client, is_accepted=False)
+    exchange.write({"type": "websocket.close"})
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.has_ended, answer.reset_code) == (403, True, None)
+
+
+def test_bytes_before_the_websocket_is_open_are_answered_with_400() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client, is_accepted=False)
+    client.send(data_frame(stream_id, HELLO))
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.has_ended, answer.reset_code) == (400, True, None)
+    client.send(data_frame(stream_id, b"", end=True))
+    assert client.connection.is_idle
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_a_websocket_without_a_way_back_is_not_run() -> None:
+    client = HTTP2Client()
+    stream_id = client.request(method=b"CONNECT", protocol=b"websocket")
+    assert client.answer(stream_id).status == 400
+    assert not client.host.exchanges
+    assert client.connection.is_idle
+
+
+def test_headers_on_a_tunnel_are_a_stream_error() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    client.send(headers_frame(stream_id, b"\x00\x01a\x01b"))
+    assert client.answer(stream_id).reset_code is not None  # section 8.5
+    assert exchange.is_client_gone
+
+
+def test_a_client_that_closes_is_answered_and_both_sides_end() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    client.send(data_frame(stream_id, CLOSE, end=True))
+    assert receive(exchange) == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+    answer = client.answer(stream_id)
+    assert (bytes(answer.body), answer.has_ended) == (b"\x88\x02\x03\xe8", True)
+    assert client.connection.is_idle
+    client.connection.end(exchange)
+    assert client.host.account.buffered_bytes == 0
+
+
+@pytest.mark.parametrize("how", [lambda stream_id: data_frame(stream_id, b"", end=True), reset_frame])
+def test_a_client_that_leaves_without_a_word_is_disconnected(how: object) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    assert callable(how)
+    client.send(how(stream_id))
+    message = receive(exchange)
+    assert message is not None
+    assert (message["type"], message["code"]) == ("websocket.disconnect", 1006)
+    client.connection.end(exchange)
+    client.take()
+    assert client.connection.is_idle
+
+
+def test_an_application_that_ends_without_a_word_closes_with_1011() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (bytes(answer.body), answer.has_ended) == (b"\x88\x02\x03\xf3", True)
+
+
+def test_an_application_that_never_answers_has_its_stream_reset() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client, is_accepted=False)
+    client.connection.end(exchange)
+    assert client.answer(stream_id).reset_code == INTERNAL_ERROR
+    assert client.connection.is_idle
+
+
+def test_an_open_websocket_may_be_silent() -> None:
+    client = HTTP2Client(body_seconds=60, idle_seconds=75)
+    stream_id, exchange = connect(client)
+    for _ in range(600):
+        client.wait(1)
+    assert client.goaway_code() is None
+    client.send(data_frame(stream_id, HELLO))
+    message = receive(exchange)
+    assert message is not None
+    assert message["bytes"] == b"hello"
+
+
+def test_a_websocket_that_the_server_has_ended_does_not_wait_for_its_client_for_ever() -> None:
+    client = HTTP2Client(body_seconds=60)
+    stream_id, exchange = connect(client)
+    exchange.write({"type": "websocket.close"})
+    client.connection.end(exchange)
+    assert client.answer(stream_id).has_ended
+    for _ in range(62):
+        client.wait(1)
+    assert client.answer(stream_id).reset_code in (NO_ERROR, CANCEL)
+    assert client.connection.is_idle
+
+
+def test_a_websocket_that_was_silent_for_long_has_time_to_answer_the_close() -> None:
+    client = HTTP2Client(body_seconds=60)
+    stream_id, exchange = connect(client)
+    for _ in range(100):
+        client.wait(1)
+    exchange.write({"type": "websocket.close"})
+    client.connection.end(exchange)
+    assert client.answer(stream_id).has_ended
+    client.wait(1)
+    assert client.answer(stream_id).reset_code is None
+    client.send(data_frame(stream_id, CLOSE, end=True))
+    assert client.answer(stream_id).reset_code is None
+    assert client.connection.is_idle
+
+
+def test_messages_stay_in_the_window_until_they_are_taken() -> None:
+    client = HTTP2Client(stream_window_bytes=200_000)
+    stream_id, exchange = connect(client)
+    frame = b"\x82\xfe\x27\x10\x00\x00\x00\x00" + bytes(10_000)
+    for _ in range(15):
+        client.send(data_frame(stream_id, frame))
+    client.take()
+    assert client.rooms[stream_id] < 200_000 - 64 * 1024
+    for _ in range(15):
+        message = receive(exchange)
+        assert message is not None
+        assert len(message["bytes"]) == 10_000
+    client.take()
+    assert client.rooms[stream_id] > 150_000
+    client.send(reset_frame(stream_id))
+    client.connection.end(exchange)
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_a_websocket_has_no_largest_body() -> None:
+    client = HTTP2Client(max_body_bytes=10)
+    stream_id, exchange = connect(client)
+    for _ in range(10):
+        client.send(data_frame(stream_id, HELLO))
+        assert receive(exchange) is not None
+    assert client.answer(stream_id).reset_code is None
