@@ -1,0 +1,1 @@
+"""Fuzzers that run for as long as they are told to; what they find becomes a test beside the others."""

@@ -1,4 +1,4 @@
-"""Both ends of an HTTP/2 connection without a socket: its host, and a client that is made of frames.
+"""An HTTP/2 connection without a socket, and a client that is made of frames.
 
 The client sends what it is told to, allowed or not. Whatever it gets, it holds the server to: frames
 that are right in themselves and in their order, and no more DATA than its windows let in.
@@ -7,17 +7,15 @@ that are right in themselves and in their order, and no more DATA than its windo
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import hpack
 
-from sage_edge.app.exchange import Event, Exchange
+from sage_edge.app.exchange import Exchange
 from sage_edge.core.budgets import ClientAccount
-from sage_edge.core.exchange import Message
-from sage_edge.core.limits import Limits
-from sage_edge.core.settings import Settings
 from sage_edge.server.http2.connection import HTTP2Connection
 from tests.kit.http2_frames import (
     ACK,
@@ -26,7 +24,9 @@ from tests.kit.http2_frames import (
     END_STREAM,
     FRAME_BYTES,
     GOAWAY,
+    HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
+    LARGEST_WINDOW_BYTES,
     NO_ERROR,
     PING,
     PREFACE,
@@ -43,59 +43,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
-
-
-class Waiting(Exception):  # noqa: N818  # it is no error
-    """Whoever waits would go on waiting."""
-
-
-class NeverEvent:
-    """Nobody waits in these tests; whoever would, is told."""
-
-    def set(self) -> None:
-        """Nobody waits."""
-
-    async def wait(self) -> None:
-        """Raises `Waiting`."""
-        raise Waiting
-
-
-def default_limits(**changed: Any) -> Limits:
-    """The settings' defaults, but for these."""
-    return replace(Settings().limits, **changed)
-
-
-class FakeHost:
-    """A connection's shell, without a connection.
-
-    Attributes:
-        now: what its clock shows.
-        exchanges: that were to be run, in order.
-        wakes: how often it was woken.
-    """
-
-    def __init__(self, limits: Limits, account: ClientAccount | None = None) -> None:
-        self.limits = limits
-        self.account = ClientAccount(limits.max_buffered_bytes) if account is None else account
-        self.client: tuple[str, int] | None = ("192.0.2.7", 50_000)
-        self.server: tuple[str, int] | None = ("192.0.2.1", 443)
-        self.is_tls = True
-        self.new_event: type[Event] = NeverEvent
-        self.now = 1000.0
-        self.exchanges: list[Exchange] = []
-        self.wakes = 0
-
-    def clock(self) -> float:
-        return self.now
-
-    def run_exchange(self, exchange: Exchange) -> None:
-        self.exchanges.append(exchange)
-
-    def become_http2(self, data: bytes) -> None:
-        raise AssertionError("it is HTTP/2")
-
-    def wake(self) -> None:
-        self.wakes += 1
+from tests.kit.protocol_host import FakeHost, default_limits
 
 
 @dataclass
@@ -140,6 +88,7 @@ class HTTP2Client:
         window_bytes: what it takes on the connection; `windows` on each stream.
         room_bytes: what the server takes on the connection; `rooms` on each stream.
         goaways: last stream and code of each.
+        sent_kinds: of frames.
     """
 
     def __init__(self, *, is_open: bool = True, account: ClientAccount | None = None, **limits: Any) -> None:
@@ -159,6 +108,9 @@ class HTTP2Client:
         self.next_id = 1
         self._block: tuple[Frame, bytes] | None = None
         self._has_settings = False
+        self.sent_kinds: set[int] = set()
+        self._unnoted = b""
+        self._table_sizes: deque[list[int]] = deque()  # in SETTINGS that are not acknowledged
         if is_open:
             self.send(PREFACE, settings_frame(), SETTINGS_ACK)
             self.take()
@@ -171,6 +123,18 @@ class HTTP2Client:
             if data != PREFACE:
                 self._note_sent(*read_frames(data))
         self.connection.receive(b"".join(frames))
+
+    def feed(self, data: bytes) -> None:
+        """Send bytes, whatever they are; those that are frames are taken note of as such."""
+        self.connection.receive(data)
+        data = self._unnoted + data
+        if not self.rooms and data.startswith(PREFACE):
+            data = data[len(PREFACE) :]
+        while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
+            stream_id = int.from_bytes(data[5:9], "big") & LARGEST_WINDOW_BYTES
+            self._note_sent(Frame(data[3], data[4], stream_id, data[9:end]))
+            data = data[end:]
+        self._unnoted = data
 
     def block(self, fields: Sequence[Field]) -> bytes:
         """A header block."""
@@ -205,6 +169,7 @@ class HTTP2Client:
 
     def _note_sent(self, *sent: Frame) -> None:
         for one in sent:
+            self.sent_kinds.add(one.kind)
             match one.kind:
                 case 0:
                     self.room_bytes -= len(one.payload)
@@ -212,19 +177,22 @@ class HTTP2Client:
                         self.rooms[one.stream_id] -= len(one.payload)
                 case 1:
                     if one.stream_id not in self.rooms:
-                        self.rooms[one.stream_id] = self.settings.get(INITIAL_WINDOW_SIZE, WINDOW_BYTES)
+                        self.rooms[one.stream_id] = self.host.limits.stream_window_bytes
                         self.windows[one.stream_id] = self.initial_window_bytes
                 case 4 if not one.flags & ACK and len(one.payload) % 6 == 0:
-                    for setting, value in struct.iter_unpack(">HL", one.payload):
+                    settings = list(struct.iter_unpack(">HL", one.payload))
+                    self._table_sizes.append([value for setting, value in settings if setting == HEADER_TABLE_SIZE])
+                    for setting, value in settings:
                         if setting == INITIAL_WINDOW_SIZE:
                             for stream_id in self.windows:
                                 self.windows[stream_id] += value - self.initial_window_bytes
                             self.initial_window_bytes = value
                 case 8 if len(one.payload) == 4:
+                    size_bytes = one.number & LARGEST_WINDOW_BYTES
                     if not one.stream_id:
-                        self.window_bytes += one.number
+                        self.window_bytes += size_bytes
                     elif one.stream_id in self.windows:
-                        self.windows[one.stream_id] += one.number
+                        self.windows[one.stream_id] += size_bytes
 
     # What it hears.
 
@@ -320,6 +288,8 @@ class HTTP2Client:
         if one.flags & ACK:
             assert not one.payload
             self.acks += 1
+            for size_bytes in self._table_sizes.popleft():
+                self.decoder.max_allowed_table_size = size_bytes  # section 4.3.1
             return
         assert not self._has_settings, "the server's settings are sent once"
         self._has_settings = True
@@ -335,43 +305,3 @@ class HTTP2Client:
         assert answer is None or answer.reset_code is None
         self.rooms[stream_id] += size_bytes
         assert self.rooms[stream_id] <= self.host.limits.stream_window_bytes, "more credit than was used"
-
-
-# What an application does.
-
-
-def start(status: int = 200, *headers: Field, trailers: bool = False) -> Message:
-    """The head of an answer."""
-    return {"type": "http.response.start", "status": status, "headers": list(headers), "trailers": trailers}
-
-
-def body(data: bytes = b"", *, more: bool = False) -> Message:
-    """A piece of its body, the last unless there is more."""
-    return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-def respond(exchange: Exchange, data: bytes = b"", *headers: Field, status: int = 200) -> None:
-    """Answer a request."""
-    exchange.write(start(status, *headers))
-    exchange.write(body(data))
-
-
-def receive(exchange: Exchange) -> Message | None:
-    """The application's next message; None where it would wait."""
-    try:
-        exchange.receive().send(None)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]  # a coroutine's result
-    except Waiting:
-        return None
-    raise AssertionError("it waits for something else")
-
-
-def read_body(exchange: Exchange) -> bytes:
-    """What came of the request's body until now; the application takes it."""
-    data = b""
-    while (message := receive(exchange)) is not None and message["type"] == "http.request":
-        data += message["body"]
-        if not message["more_body"]:
-            break
-    return data

@@ -22,7 +22,8 @@ from sage_edge.server.http1.parser import (
     Request,
     RequestParser,
 )
-from sage_edge.server.http1.response import ResponseFraming, encode_head
+from sage_edge.server.http1.response import encode_head
+from sage_edge.server.http1.turn import Turn
 from sage_edge.server.http_exchange import HTTPExchange, complete_fields
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 PIPELINED_BYTES = 64 * 1024
 """How much is read of the requests behind the one that is being answered."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HTTP1Connection:
@@ -283,139 +283,3 @@ class HTTP1Connection:
             turn, self._turn = self._turn, None
             turn.lose()
         self._host.wake()
-
-
-class Turn:
-    """One request and its answer; the carrier of its exchange.
-
-    Args:
-        connection: it has its turn on.
-        host: the connection's shell.
-        request: its head.
-        is_draining: the connection ends after it.
-    """
-
-    def __init__(self, connection: HTTP1Connection, host: Host, request: Request, *, is_draining: bool) -> None:
-        self._connection = connection
-        self._host = host
-        self._request = request
-        self._framing: ResponseFraming | None = None
-        self._is_draining = is_draining
-        self._waiting_bytes = 0
-        self._is_over = False
-        self.exchange: Exchange | None = None
-        self.has_started = False
-        self.is_request_over = False
-        self.is_tunnel = False
-        self.unread_bytes = 0
-        self.last_received_at = host.clock()
-
-    # The client's side.
-
-    def take_body(self, data: bytes, *, is_last: bool) -> None:
-        """Pass on a piece of the body, or of what follows an upgrade."""
-        exchange = self.exchange
-        self.is_request_over = is_last
-        if exchange is None or self._is_over or (is_last and isinstance(exchange, WebSocketExchange)):
-            return
-        size_bytes = len(data)
-        self.unread_bytes += size_bytes
-        self._host.account.buffered_bytes += size_bytes
-        if not self.is_tunnel:
-            exchange.received_bytes += size_bytes
-            if exchange.received_bytes > self._host.limits.max_body_bytes:
-                raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
-        exchange.deliver_body(data, is_last=is_last)
-
-    def note_written(self, size_bytes: int, *, is_all: bool) -> None:
-        """So much of the connection's bytes is on its way."""
-        size_bytes = self._waiting_bytes if is_all else min(size_bytes, self._waiting_bytes)
-        self._waiting_bytes -= size_bytes
-        if size_bytes and self.exchange is not None:
-            self.exchange.note_written(size_bytes)
-
-    def lose(self) -> None:
-        """The connection ends."""
-        self._is_over = True
-        self.forget_unread()
-        if self.exchange is not None:
-            self.exchange.lose_client()
-
-    def forget_unread(self) -> None:
-        """Nobody will read what has come."""
-        self._host.account.buffered_bytes -= self.unread_bytes
-        self.unread_bytes = 0
-
-    def send_continue(self) -> None:
-        """Ask for the body (RFC 9110 section 10.1.1)."""
-        if not self.has_started and not self._is_over and not self.is_request_over:
-            self._connection.write(CONTINUE)
-
-    # The application's side: `Carrier`.
-
-    def start(self, status: int, fields: Fields, *, is_last: bool) -> None:
-        """Send the head of an answer."""
-        if self._is_over:
-            return
-        if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            self._connection.write(encode_head(status, fields))
-            self.has_started = self.is_tunnel = True
-            if rest := self._connection.take_tunnelled():
-                self.take_body(rest, is_last=False)
-            return
-        # With the body still on its way the connection cannot be used again, and its client must know
-        # before it sends the next request (RFC 9112 section 9.6).
-        keeps_alive = self._request.keeps_alive and self.is_request_over and not self._is_draining
-        framing = ResponseFraming(self._request.method, self._request.version, keeps_alive=keeps_alive)
-        self._connection.write(framing.start(status, fields))
-        self._framing = framing
-        self.has_started = True
-        if is_last:
-            self._end()
-
-    def write(self, data: bytes, *, is_last: bool) -> None:
-        """Send a piece of the body."""
-        if self._is_over:
-            return
-        size_bytes = len(data)
-        self._waiting_bytes += size_bytes
-        if self.exchange is not None:
-            self.exchange.note_waiting(size_bytes)
-        if self.is_tunnel:
-            self._connection.write(data)
-            if is_last:
-                self._is_over = True
-                self._connection.cut()
-            return
-        if self._framing is None:
-            raise RuntimeError("the answer has no head")
-        self._connection.write(self._framing.encode_body(data, is_last=is_last))
-        if is_last:
-            self._end()
-
-    def trail(self, fields: Fields) -> None:
-        """Send trailers, the last of the answer."""
-        if not self._is_over and self._framing is not None:
-            self._connection.write(self._framing.encode_trailers(fields))
-            self._end()
-
-    def credit(self, size_bytes: int) -> None:
-        """The application has taken so much of the request."""
-        size_bytes = min(size_bytes, self.unread_bytes)
-        if not size_bytes:
-            return
-        was_full = self.unread_bytes > HIGH_WATER_BYTES
-        self.unread_bytes -= size_bytes
-        self._host.account.buffered_bytes -= size_bytes
-        self.last_received_at = self._host.clock()
-        if was_full:
-            self._connection.resume()
-
-    def abort(self) -> None:
-        """End the connection: the answer will not be completed."""
-        if not self._is_over:
-            self._connection.cut()
-
-    def _end(self) -> None:
-        self._is_over = True
-        self._connection.end_turn(keeps_alive=self._framing is not None and self._framing.keeps_alive)

@@ -17,12 +17,14 @@ from sage_edge.server.http2 import frames
 from sage_edge.server.http2.budgets import FrameBudgets, Kind
 from sage_edge.server.http2.closed import ClosedStreams, Ending
 from sage_edge.server.http2.codec import Codec
-from sage_edge.server.http2.exchanges import new_exchange
+from sage_edge.server.http2.exchanges import open_exchange
+from sage_edge.server.http2.farewell import Farewell
 from sage_edge.server.http2.frames import ConnectionFault, ErrorCode, Setting
-from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, TABLE_BYTES, Field
+from sage_edge.server.http2.hpack import TABLE_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
-from sage_edge.server.http2.request import MalformedError, RefusedError, check_fields, read_request
+from sage_edge.server.http2.request import MalformedError, RefusedError, check_fields
 from sage_edge.server.http2.stream import Stream
+from sage_edge.server.http2.waits import Waits
 from sage_edge.server.http2.windows import ReceiveWindow
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,6 @@ DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""
 UNSENT_LIMIT_BYTES = 256 * 1024
 """With so much to answer to frames that nobody takes, no more frames are read."""
-DRAIN_ROUND_TRIP_SECONDS = 1.0
-"""How long the first GOAWAY's round trip is waited for."""
 
 
 class HTTP2Connection:
@@ -56,14 +56,9 @@ class HTTP2Connection:
         self._initial_send_window_bytes = frames.DEFAULT_WINDOW_BYTES
         self._new_exchanges: list[Exchange] = []
         self._closed = ClosedStreams()
-        self._opened_at: float | None = now  # the preface is awaited since
-        self._idle_since = now
-        self._block = 0  # which header block is open
-        self._block_since = now
+        self._waits = Waits(limits, now)
+        self._farewell = Farewell(self._out)
         self._is_closing = False
-        self._is_client_leaving = False
-        self._refuses_from: int | None = None  # streams above are refused
-        self._drain_deadline: float | None = None
         self._budgets = FrameBudgets(limits, now)
         self._out.control(
             frames.settings_frame(
@@ -139,32 +134,19 @@ class HTTP2Connection:
             self._host.wake()
 
     def _check_time(self, now: float) -> None:
-        limits = self._limits
-        if self._drain_deadline is not None and now >= self._drain_deadline:
+        if self._farewell.is_due(now):
             self._announce_end()
-        if self._opened_at is not None and now - self._opened_at > limits.header_seconds:
-            raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long")
-        if not self._codec.is_in_block or self._codec.blocks != self._block:
-            self._block = self._codec.blocks
-            self._block_since = now
-        elif now - self._block_since > limits.header_seconds:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long")
         for stream in list(self._streams.values()):
             self._check_stream(stream, now)
-        if not self._streams and now - self._idle_since > limits.idle_seconds:
-            raise ConnectionFault(ErrorCode.NO_ERROR, "idle")
+        self._waits.check(now, self._codec, has_streams=bool(self._streams))
 
     def drain(self) -> None:
-        """Announce the end, let a round trip pass for streams under way, finish those (section 6.8)."""
-        if self._is_closing or self._refuses_from is not None or self._drain_deadline is not None:
+        """Announce the end, let a round trip pass for streams under way, and finish those."""
+        if self._is_closing or self._farewell.has_begun:
             return
-        self._drain_deadline = self._host.clock() + DRAIN_ROUND_TRIP_SECONDS
-        # The PING first: not every client takes another frame after a GOAWAY.
-        self._out.control(frames.ping_frame(b"draining", is_ack=False))
-        self._out.control(frames.goaway_frame(frames.LAST_STREAM_ID, ErrorCode.NO_ERROR))
-        if self._opened_at is not None:  # the client has not said anything yet
+        self._farewell.begin(self._host.clock())
+        if not self._waits.has_greeted:  # nothing is under way
             self._announce_end()
-        self._close_if_over()
         self._host.wake()
 
     def lose(self) -> None:
@@ -200,7 +182,7 @@ class HTTP2Connection:
             self._refuse_closed(stream_id)
             return
         self._last_stream_id = stream_id
-        if self._refuses_from is not None and stream_id > self._refuses_from:
+        if self._farewell.refuses(stream_id):
             self._out.control(frames.rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
             self._closed.note(stream_id, Ending.SERVER_RESET)
             return
@@ -265,7 +247,7 @@ class HTTP2Connection:
 
     def on_settings(self, settings: Sequence[tuple[int, int]]) -> None:
         """Apply them, in order (section 6.5.3)."""
-        self._opened_at = None
+        self._waits.has_greeted = True
         self._budgets.spend(Kind.SETTINGS, self._now)
         window_bytes = self._initial_send_window_bytes
         for number, value in settings:
@@ -296,7 +278,7 @@ class HTTP2Connection:
         if not is_ack:
             self._budgets.spend(Kind.PING, self._now)
             self._out.control(frames.ping_frame(payload, is_ack=True))
-        elif self._drain_deadline is not None:
+        elif self._farewell.is_waiting:
             self._announce_end()
         else:
             self._budgets.spend(Kind.PING, self._now)
@@ -304,7 +286,7 @@ class HTTP2Connection:
     def on_goaway(self, code: int) -> None:
         """Finish the client's streams, of which no more will come."""
         self._budgets.spend(Kind.PING, self._now)
-        self._is_client_leaving = True
+        self._farewell.is_client_leaving = True
 
     def on_window_update(self, stream_id: int, increment_bytes: int) -> None:
         """Credit for what is sent (section 6.9)."""
@@ -358,27 +340,16 @@ class HTTP2Connection:
         stream.clear()
         self._closed.note(stream.stream_id, ending)
         if not self._streams:
-            self._idle_since = self._host.clock()
+            self._waits.idle_since = self._host.clock()
 
     # Requests.
 
     def _open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
-        limits = self._limits
         stream = Stream(self, self._host, self._out, self._window, stream_id, self._initial_send_window_bytes)
         stream.is_remote_closed = is_last
         stream.last_received_at = self._now
-        list_bytes = sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields])
         try:
-            request = read_request(fields)
-            if list_bytes > limits.max_header_bytes:
-                raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-            length = request.content_length
-            if length is not None and length > limits.max_body_bytes:
-                raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            if is_last and length and not request.protocol:
-                raise MalformedError("a body was announced and none came")
-            stream.missing_bytes = length
-            stream.exchange = exchange = new_exchange(request, stream, self._host)
+            exchange = open_exchange(stream, fields, self._host, is_last=is_last)
         except MalformedError as error:
             log.debug("malformed request", stream=stream_id, reason=str(error))
             self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)
@@ -388,6 +359,7 @@ class HTTP2Connection:
             self._answer(stream, refused.status, refused.fields)
             return
         self._streams[stream_id] = stream
+        stream.exchange = exchange
         if is_last:
             exchange.deliver_body(b"", is_last=True)
         self._new_exchanges.append(exchange)
@@ -494,21 +466,15 @@ class HTTP2Connection:
     # The end.
 
     def _announce_end(self) -> None:
-        """The drain's second step: what has not arrived by now will not be served."""
-        self._drain_deadline = None
-        self._refuses_from = self._last_stream_id
-        self._out.control(frames.goaway_frame(self._last_stream_id, ErrorCode.NO_ERROR))
+        self._farewell.announce(self._last_stream_id)
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        is_leaving = self._refuses_from is not None or self._is_client_leaving
-        if is_leaving and not self._streams and not self._new_exchanges:
+        if self._farewell.is_announced and not self._streams and not self._new_exchanges:
             self._is_closing = True
 
     def _fail(self, fault: ConnectionFault) -> None:
         if fault.code is not ErrorCode.NO_ERROR:
             log.info("connection ended for its client's fault", code=fault.code.name, reason=fault.reason)
         self._end_streams()
-        # Never more than a GOAWAY has said before (section 6.8).
-        last_stream_id = self._last_stream_id if self._refuses_from is None else self._refuses_from
-        self._out.control(frames.goaway_frame(last_stream_id, fault.code, fault.reason))
+        self._farewell.fail(self._last_stream_id, fault.code, fault.reason)

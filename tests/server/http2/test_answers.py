@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, body, receive, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     DATA,
     END_HEADERS,
@@ -15,6 +15,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import body, receive, respond, start
 
 
 def test_an_answer_has_the_fields_of_the_application_and_a_date() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, body, read_body, receive, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -14,6 +14,7 @@ from tests.kit.http2_frames import (
     headers_frame,
     window_frame,
 )
+from tests.kit.protocol_host import body, read_body, receive, respond, start
 
 
 def fill(client: HTTP2Client, stream_id: int) -> None:

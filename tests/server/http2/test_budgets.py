@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     ENHANCE_YOUR_CALM,
     REFUSED_STREAM,
@@ -25,6 +25,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import respond, start
 
 BLOCK = plain_block(get_fields())
 LIMIT = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, body, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     DATA,
     GOAWAY,
@@ -22,6 +22,7 @@ from tests.kit.http2_frames import (
     reset_frame,
     settings_frame,
 )
+from tests.kit.protocol_host import body, respond, start
 
 
 def acknowledge(client: HTTP2Client) -> None:

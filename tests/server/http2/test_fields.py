@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, read_body, receive, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     NO_ERROR,
     PROTOCOL_ERROR,
@@ -14,6 +14,7 @@ from tests.kit.http2_frames import (
     get_fields,
     headers_frame,
 )
+from tests.kit.protocol_host import read_body, receive, respond
 
 
 def reset_code(*extra: Field) -> int | None:

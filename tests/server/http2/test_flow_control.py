@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, body, read_body, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     FLOW_CONTROL_ERROR,
     FRAME_BYTES,
@@ -17,6 +17,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import body, read_body, respond, start
 
 # What the server sends.
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, read_body, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     ACK,
     CONTINUATION,
@@ -45,6 +45,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import read_body, respond
 
 BLOCK = plain_block(get_fields())
 
@@ -70,7 +71,7 @@ def test_a_connection_window_of_the_protocols_own_size_is_not_announced() -> Non
 def test_the_preface_may_come_byte_by_byte() -> None:
     client = HTTP2Client(is_open=False)
     for byte in PREFACE + settings_frame() + SETTINGS_ACK + headers_frame(1, BLOCK):
-        client.connection.receive(bytes((byte,)))
+        client.feed(bytes((byte,)))
     client.take()
     assert client.acks == 1
     assert len(client.host.exchanges) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hpack
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CONTINUATION,
     ENHANCE_YOUR_CALM,
@@ -24,6 +24,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import respond
 
 BLOCK = plain_block(get_fields((b"x-long", b"abc" * 100)))
 MAX_PARTS = 64

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sage_edge.server.http2.frames import ConnectionFault, ErrorCode
 from sage_edge.server.http2.hpack import CONNECTION_SPECIFIC, HeaderDecoder, encode_fields, encode_status
-from tests.kit.http2_client import HTTP2Client, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import COMPRESSION_ERROR, HEADER_TABLE_SIZE, headers_frame, settings_frame
+from tests.kit.protocol_host import respond
 
 LIST_BYTES = 4096
 
@@ -197,7 +198,7 @@ def test_a_smaller_table_is_acknowledged_in_the_next_header_block(sizes: list[in
     client = HTTP2Client()
     client.send(*[settings_frame((HEADER_TABLE_SIZE, size)) for size in sizes])
     client.take()
-    client.decoder.max_allowed_table_size = min(sizes)  # as it is until the server has said that it knows
+    client.decoder.max_allowed_table_size = min(sizes)  # the smallest is to be heard of, too
     stream_id, exchange = client.ask()
     respond(exchange, b"fine")
     assert client.answer(stream_id).status == 200  # RFC 9113 section 4.3.1

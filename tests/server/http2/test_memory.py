@@ -12,7 +12,7 @@ import hpack
 import pytest
 
 from sage_edge.server.http2.hpack import HeaderDecoder
-from tests.kit.http2_client import HTTP2Client, read_body, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     PING,
     WINDOW_BYTES,
@@ -23,6 +23,7 @@ from tests.kit.http2_frames import (
     plain_block,
     reset_frame,
 )
+from tests.kit.protocol_host import read_body, respond
 
 
 @contextmanager

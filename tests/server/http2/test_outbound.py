@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.kit.http2_client import HTTP2Client, body, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     DATA,
     END_STREAM,
@@ -15,6 +15,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
+from tests.kit.protocol_host import body, respond, start
 
 LARGE_WINDOW = settings_frame((4, 2**30))
 

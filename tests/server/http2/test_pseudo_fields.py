@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, respond
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import PROTOCOL_ERROR, Field, get_fields, headers_frame
+from tests.kit.protocol_host import respond
 
 
 def refusal(fields: list[Field]) -> tuple[int, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.http2_client import HTTP2Client, body, respond, start
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CANCEL,
     PROTOCOL_ERROR,
@@ -18,6 +18,7 @@ from tests.kit.http2_frames import (
     reset_frame,
     window_frame,
 )
+from tests.kit.protocol_host import body, respond, start
 
 STREAM_ID = 3
 TRAILERS = plain_block([(b"a", b"b")])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sage_edge.app.exchange import Exchange
-from tests.kit.http2_client import HTTP2Client, receive
+from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data_frame, headers_frame, reset_frame
+from tests.kit.protocol_host import receive
 
 HELLO = b"\x82\x85\x00\x00\x00\x00hello"
 CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"

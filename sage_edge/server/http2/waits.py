@@ -1,0 +1,41 @@
+"""The waits of a connection as a whole, and their limits. Those of its streams are theirs."""
+
+from __future__ import annotations
+
+from sage_edge.core.limits import Limits
+from sage_edge.server.http2.codec import Codec
+from sage_edge.server.http2.frames import ConnectionFault, ErrorCode
+
+
+class Waits:
+    """One connection's.
+
+    Args:
+        limits: of time.
+        now: seconds of a monotonic clock.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._opened_at = now
+        self._block = 0  # which header block is open
+        self._block_since = now
+        self.has_greeted = False
+        self.idle_since = now
+
+    def check(self, now: float, codec: Codec, *, has_streams: bool) -> None:
+        """Look at them.
+
+        Raises:
+            ConnectionFault: one is over its limit.
+        """
+        limits = self._limits
+        if not self.has_greeted and now - self._opened_at > limits.header_seconds:
+            raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long")
+        if not codec.is_in_block or codec.blocks != self._block:
+            self._block = codec.blocks
+            self._block_since = now
+        elif now - self._block_since > limits.header_seconds:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long")
+        if not has_streams and now - self.idle_since > limits.idle_seconds:
+            raise ConnectionFault(ErrorCode.NO_ERROR, "idle")
