@@ -150,16 +150,16 @@ class Connection:
         protocol = self._protocol
         turn_bytes = 0
         while True:
-            if not self._unsent:
-                data = protocol.take_output(TURN_BYTES)
-                if not data:
-                    break
-                self._unsent = self._transport.send(data)
             try:
+                if not self._unsent:
+                    data = protocol.take_output(TURN_BYTES)
+                    if not data:
+                        break
+                    self._unsent = self._transport.send(data)
                 sent_bytes = self._socket.send(self._unsent)
             except BlockingIOError:
                 sent_bytes = 0
-            except OSError:
+            except OSError:  # of the socket, or of TLS
                 self._lose()
                 self._reading.cancel()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import select
 import ssl
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from tests.bench.http2 import Blocks, Connection, Request, Stream
 from tests.bench.payloads import EVENT_BYTES
 
+_ARRIVAL_TICK_SECONDS = 0.001
 LONGEST_SECONDS = 90.0
 
 
@@ -55,7 +57,7 @@ class Client:
 
     `requests_each` is how many a connection is used for before it is replaced by a new one; without it connections
     are opened before the clock starts, and kept. `pause` is the time between the events of a stream: given, it is
-    measured how well it is kept.
+    measured how well it is kept. With `arrival_seconds` the requests are not asked at once, but evenly over that time.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Client:
         total: int,
         requests_each: int | None = None,
         pause: float | None = None,
+        arrival_seconds: float = 0.0,
     ) -> None:
         self.outcome = Outcome()
         self.connections: dict[int, Connection] = {}
@@ -76,6 +79,8 @@ class Client:
         self._count, self._streams, self._total = min(connections, total), streams, total
         self._requests_each, self._pause = requests_each, pause
         self._asked = self._over = 0
+        self._arrival_seconds = arrival_seconds
+        self._begun_at = 0.0
         self._has_begun = False
         self._epoll = select.epoll()
 
@@ -104,6 +109,10 @@ class Client:
 
     def ask(self) -> None:
         """Ask as many requests as are to be under way at once."""
+        self._begun_at = time.perf_counter()
+        if self._arrival_seconds:
+            self._in_turn = itertools.cycle(list(self.connections.values()))
+            return
         self._has_begun = True
         for _ in range(self._count - len(self.connections)):
             self._open()
@@ -114,7 +123,8 @@ class Client:
         """Take answers and ask anew. What is not over after a long time is counted as a fault."""
         deadline = time.perf_counter() + LONGEST_SECONDS
         while not is_done():
-            for descriptor, mask in self._epoll.poll(1.0):
+            self._ask_due()
+            for descriptor, mask in self._epoll.poll(_ARRIVAL_TICK_SECONDS if self._awaits_arrivals else 1.0):
                 connection = self.connections[descriptor]
                 self._take(connection.receive() if mask & ~select.EPOLLOUT else [])
                 if connection.is_lost or (connection.used == self._requests_each and not connection.streams):
@@ -136,6 +146,21 @@ class Client:
         connection = Connection(self._port, self._tls, self._blocks, is_timed=self._pause is not None)
         self.connections[connection.socket.fileno()] = connection
         self._epoll.register(connection.socket, select.EPOLLIN)
+
+    @property
+    def _awaits_arrivals(self) -> bool:
+        return self._arrival_seconds > 0 and self._begun_at > 0 and self._asked < self._total
+
+    def _ask_due(self) -> None:
+        """Ask the requests whose time has come, on the connections in turn."""
+        if not self._awaits_arrivals:
+            return
+        share = min(1.0, (time.perf_counter() - self._begun_at) / self._arrival_seconds)
+        while self._asked < share * self._total:
+            connection = next(self._in_turn)
+            connection.ask(self._request)
+            self._asked += 1
+            self._fill(connection)
 
     def _replace(self, connection: Connection) -> None:
         if not connection.used:

@@ -91,12 +91,13 @@ class Steady(Load):
 
 @dataclass(frozen=True, kw_only=True)
 class Paced(Load):
-    """Streams of events at a pace, all asked for at once."""
+    """Streams of events at a pace, asked for at once or, with `arrival_seconds`, evenly over that time."""
 
     connections: int
     streams: int
     count: int
     pause: float
+    arrival_seconds: float = 0.0
 
     figures: tuple[str, ...] = ("cpu", "first_p50", "first_p99", "late_p99", "jitter_p50", "jitter_p99", "memory")
 
@@ -115,7 +116,10 @@ class Paced(Load):
         """All streams once."""
         request = Request(f"/events?count={self.count}&pause={self.pause}", events(self.count))
         shape = {"connections": self.connections, "streams": self.streams, "total": amount}
-        return Client(server.port, server.tls, request, **shape, pause=self.pause).run()
+        client = Client(
+            server.port, server.tls, request, **shape, pause=self.pause, arrival_seconds=self.arrival_seconds
+        )
+        return client.run()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,17 @@ LOADS: tuple[Load, ...] = (
         count=4,
         pause=1.0,
     ),
+    Paced(
+        "arrive-5000",
+        "5,000 streams that come within 5 s (50 x 100), an event a second on each, 8 events.",
+        "events",
+        figures=("first_p99", "first_p50", "late_p99", "jitter_p50", "jitter_p99", "cpu", "memory"),
+        connections=50,
+        streams=100,
+        count=8,
+        pause=1.0,
+        arrival_seconds=5.0,
+    ),
     Steady("upload", "A POST of 1 MiB, answered with 100 kB; 4 x 2.", request=_UPLOAD, connections=4, streams=2),
     Steady("download", "An answer of 4 MiB in pieces of 64 KiB; 4 x 2.", request=_DOWNLOAD, connections=4, streams=2),
     Steady(

@@ -50,6 +50,7 @@ from tests.kit.protocol_host import FakeHost, default_limits
 class Answer:
     """What came on one stream."""
 
+    interim: list[list[Field]] = field(default_factory=list)
     fields: list[Field] = field(default_factory=list)
     trailers: list[Field] | None = None
     body: bytearray = field(default_factory=bytearray)
@@ -63,7 +64,7 @@ class Answer:
         return int(dict(self.fields).get(b":status", b"0"))
 
     def take_fields(self, fields: list[Field]) -> None:
-        """Take a header section, of the answer or of its trailers."""
+        """Take a header section, of the answer, of its trailers, or of what comes before it."""
         assert not self.has_ended
         assert self.reset_code is None
         assert self.trailers is None
@@ -73,7 +74,10 @@ class Answer:
         else:
             assert [name for name, _ in fields if name.startswith(b":")] == [b":status"]
             assert fields[0][0] == b":status"
-            self.fields = fields
+            if fields[0][1].startswith(b"1"):
+                self.interim.append(fields)
+            else:
+                self.fields = fields
 
 
 class HTTP2Client:
@@ -283,6 +287,7 @@ class HTTP2Client:
         answer = self.answers.setdefault(first.stream_id, Answer())
         answer.take_fields(fields)
         answer.has_ended = bool(first.flags & END_STREAM)
+        assert answer.fields or not answer.has_ended, "section 8.1: an interim answer ends the stream"
 
     def _note_settings(self, one: Frame) -> None:
         if one.flags & ACK:

@@ -12,10 +12,11 @@ from tests.kit.http2_frames import (
     HEADERS,
     INTERNAL_ERROR,
     Field,
+    data_frame,
     settings_frame,
     window_frame,
 )
-from tests.kit.protocol_host import body, receive, respond, start
+from tests.kit.protocol_host import body, read_body, receive, respond, start
 
 
 def test_an_answer_has_the_fields_of_the_application_and_a_date() -> None:
@@ -190,6 +191,30 @@ def test_an_answer_shorter_than_announced_is_reset_and_never_ended() -> None:
     assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)  # section 8.1.1
 
 
+def test_an_answer_shorter_than_announced_is_reset_whatever_its_trailers() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"5"), trailers=True))
+    exchange.write(body(b"abc"))
+    exchange.write({"type": "http.response.trailers", "headers": [(b"a", b"b")]})
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_trailers_of_an_answer_longer_than_announced_are_not_sent() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"5"), trailers=True))
+    with pytest.raises(ValueError, match="longer"):
+        exchange.write(body(b"abcdef"))
+    exchange.write({"type": "http.response.trailers", "headers": [(b"a", b"b")]})
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.has_ended, answer.trailers, answer.reset_code) == (False, None, INTERNAL_ERROR)
+
+
 def test_an_answer_longer_than_announced_is_reset() -> None:
     client = HTTP2Client()
     stream_id, exchange = client.ask()
@@ -224,6 +249,18 @@ def test_an_event_stream_is_not_to_be_collected_on_the_way() -> None:
     assert (fields[b"cache-control"], fields[b"x-accel-buffering"]) == (b"no-cache", b"no")
 
 
+def test_an_event_streams_own_fields_are_left_as_they_are() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    given = [(b"content-type", b"text/event-stream"), (b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"yes")]
+    respond(exchange, b"", *given, (b"date", b"today"))
+    assert client.answer(stream_id).fields == [
+        (b":status", b"200"),
+        *((name.lower(), value) for name, value in given),
+        (b"date", b"today"),
+    ]
+
+
 def test_after_its_answer_an_application_sees_a_disconnect() -> None:
     client = HTTP2Client()
     _, exchange = client.ask()
@@ -231,3 +268,33 @@ def test_after_its_answer_an_application_sees_a_disconnect() -> None:
     assert receive(exchange) is None
     respond(exchange)
     assert receive(exchange) == {"type": "http.disconnect"}
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
+    assert client.answer(stream_id).interim == []  # the application may not want it
+    assert receive(exchange) is None
+    assert client.answer(stream_id).interim == [[(b":status", b"100")]]  # RFC 9110 section 10.1.1
+    client.send(data_frame(stream_id, b"body", end=True))
+    assert read_body(exchange) == b"body"
+    respond(exchange, b"thanks")
+    answer = client.answer(stream_id)
+    assert (len(answer.interim), answer.status, bytes(answer.body)) == (1, 200, b"thanks")
+
+
+def test_a_client_that_does_not_wait_to_be_asked_is_not() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask((b"expect", b"100-continue"), body=b"body")
+    assert read_body(exchange) == b"body"
+    receive(exchange)
+    assert client.answer(stream_id).interim == []
+
+
+def test_a_client_is_not_asked_for_a_body_that_is_not_wanted() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
+    respond(exchange, status=401)
+    receive(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.interim, answer.status) == ([], 401)

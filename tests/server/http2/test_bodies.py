@@ -10,8 +10,10 @@ from tests.kit.http2_frames import (
     ENHANCE_YOUR_CALM,
     FRAME_BYTES,
     NO_ERROR,
+    PROTOCOL_ERROR,
     data_frame,
     headers_frame,
+    reset_frame,
     window_frame,
 )
 from tests.kit.protocol_host import body, read_body, receive, respond, start
@@ -47,6 +49,23 @@ def test_a_body_over_the_limit_is_not_let_begin() -> None:
     client.send(*[data_frame(stream_id, bytes(1001), end=True)])
     assert client.connection.is_idle
     assert client.answer(stream_id).reset_code is None
+
+
+@pytest.mark.parametrize("how", ["RST_STREAM", "too much", "the connection's end"])
+def test_a_refused_body_may_end_in_any_way(how: str) -> None:
+    client = HTTP2Client(max_body_bytes=1000)
+    stream_id = client.request((b"content-length", b"1001"), method=b"POST", end=False)
+    assert client.answer(stream_id).status == 413
+    match how:
+        case "RST_STREAM":
+            client.send(reset_frame(stream_id))
+        case "too much":
+            client.send(data_frame(stream_id, bytes(1002)))
+            assert client.answer(stream_id).reset_code == PROTOCOL_ERROR
+        case _:
+            client.connection.lose()
+    assert client.connection.is_idle
+    assert client.host.account.buffered_bytes == 0
 
 
 def test_a_body_up_to_the_limit_is_taken() -> None:

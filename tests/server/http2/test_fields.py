@@ -97,6 +97,11 @@ def test_a_body_of_the_announced_length_is_taken(repeat: int) -> None:
     assert client.answer(stream_id).has_ended
 
 
+def test_equal_lengths_become_one() -> None:
+    length = (b"content-length", b"0")
+    assert headers_of(length, (b"a", b"b"), length).count(length) == 1  # RFC 9110 section 8.6
+
+
 WRONG_LENGTHS = {
     "none": [data_frame(1, b"", end=True)],
     "too short": [data_frame(1, b"ab", end=True)],
