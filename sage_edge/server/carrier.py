@@ -66,6 +66,9 @@ class Host(Protocol):
     def wake(self) -> None:
         """There is something to write, or the connection is to be closed."""
 
+    def wake_later(self) -> None:
+        """There is something to write that may wait a moment for more."""
+
 
 class ConnectionProtocol(Protocol):
     """HTTP/2 or http/1.1 on one connection, as its shell sees it.

@@ -73,7 +73,8 @@ class Connection:
         self.server = _address(sock.getsockname())
         self.is_tls = service.tls is not None
         self.new_event: Callable[[], Event] = trio.Event
-        self.is_dirty = False  # the flusher's mark
+        self.is_dirty = self.is_gathering = False  # the flusher's marks
+        self.flushed_at = -1.0
         self._service = service
         self._socket = sock
         self._transport: Transport = Plaintext()
@@ -134,6 +135,11 @@ class Connection:
         if not self.is_dirty:
             self.is_dirty = True
             self._service.flusher.add(self)
+
+    def wake_later(self) -> None:
+        """The same for a piece of an answer that goes on: it may wait for others, for a moment."""
+        if not self.is_dirty and not self.is_gathering:
+            self._service.flusher.add_later(self)
 
     def become_http2(self, data: bytes) -> None:
         """Go on with HTTP/2, whose preface came in plaintext (RFC 9113 section 3.3)."""

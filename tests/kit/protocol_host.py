@@ -72,6 +72,10 @@ class FakeHost:
     def wake(self) -> None:
         self.wakes += 1
 
+    def wake_later(self) -> None:
+        """The same, here."""
+        self.wake()
+
 
 # What an application does.
 

@@ -114,7 +114,10 @@ class Stream:
             if self.exchange is not None:
                 self.exchange.note_waiting(size)
             self._out.ready(self)
-            self._host.wake()
+            if is_last:
+                self._host.wake()
+            else:
+                self._host.wake_later()
         elif self.queued_bytes:
             self.has_ended = is_last
         else:
