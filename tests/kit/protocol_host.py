@@ -46,7 +46,8 @@ class FakeHost:
     Attributes:
         now: what its clock shows.
         exchanges: that were to be run, in order.
-        wakes: how often it was woken.
+        wakes: how often it was woken, at once or later.
+        late_wakes: how often later.
     """
 
     def __init__(self, limits: Limits, account: ClientAccount | None = None) -> None:
@@ -59,6 +60,7 @@ class FakeHost:
         self.now = 1000.0
         self.exchanges: list[Exchange] = []
         self.wakes = 0
+        self.late_wakes = 0
 
     def clock(self) -> float:
         return self.now
@@ -74,6 +76,7 @@ class FakeHost:
 
     def wake_later(self) -> None:
         """The same, here."""
+        self.late_wakes += 1
         self.wake()
 
 

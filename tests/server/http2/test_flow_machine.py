@@ -83,9 +83,11 @@ class FlowMachine(RuleBasedStateMachine):
     def choose(self, calls: list[Call], whim: int) -> Call | None:
         return calls[whim % len(calls)] if calls else None
 
-    def live(self) -> list[Call]:
-        """Calls that count against the limit on streams."""
-        return [call for call in self.calls if self.is_open(call) or self.is_answering(call)]
+    def has_room(self) -> bool:
+        """Whether one more stream would be served; applications that outlive their streams count as well."""
+        live = [call for call in self.calls if self.is_open(call) or self.is_answering(call)]
+        running = [call for call in self.calls if not call.has_application_ended]
+        return len(live) < MAX_STREAMS and len(running) < 2 * MAX_STREAMS
 
     def is_answering(self, call: Call) -> bool:
         answer = self.answer(call)
@@ -93,7 +95,7 @@ class FlowMachine(RuleBasedStateMachine):
 
     # The client.
 
-    @precondition(lambda self: len(self.live()) < MAX_STREAMS)
+    @precondition(lambda self: self.has_room())
     @rule(has_body=st.booleans())
     def open(self, has_body: bool) -> None:
         self.client.take()  # so that both ends know what is open

@@ -57,6 +57,19 @@ def test_pieces_that_come_one_by_one_go_one_by_one() -> None:
     assert client.answer(stream_id).frame_sizes == [1, 1, 1]
 
 
+def test_a_piece_may_wait_for_others_unless_it_is_the_last() -> None:
+    client = HTTP2Client()
+    _, exchange = client.ask()
+    exchange.write(start())
+    assert client.host.late_wakes == 0
+    exchange.write(body(b"a", more=True))
+    exchange.write(body(b"b", more=True))
+    assert client.host.late_wakes == 2
+    before = client.host.wakes
+    exchange.write(body(b"c"))
+    assert (client.host.wakes, client.host.late_wakes) == (before + 1, 2)
+
+
 def test_empty_pieces_are_no_frames() -> None:
     client = HTTP2Client()
     stream_id, exchange = client.ask()
