@@ -206,6 +206,7 @@ class HTTP1Connection:
         """Go on to the next request, once the client takes its answers (they would pile up otherwise)."""
         if self._queued_bytes > HIGH_WATER_BYTES:
             return
+        self._current().note_written(0, is_all=True)  # what is left is bounded, and nobody else asks for this turn
         self._turn = None
         self._is_turn_over = False
         self._since = self._host.clock()
