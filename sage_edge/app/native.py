@@ -6,6 +6,8 @@ written for asyncio are called by `app.bridge`.
 
 from __future__ import annotations
 
+import trio
+
 from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
 from sage_edge.app.exchange import contain, take_exchange
 from sage_edge.core.exchange import LifespanUnsupportedError, Message
@@ -32,14 +34,13 @@ class NativeApplication:
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await call_application(self._application, scope, receive, send)
-        except SystemExit as raised:
-            raise contain(raised) from raised
+        except (Exception, trio.Cancelled, KeyboardInterrupt):
+            raise
         except BaseExceptionGroup as raised:
-            _, others = raised.split((Exception, SystemExit))
-            if others is not None:
-                raise  # a cancellation is the caller's
-            if isinstance(raised, Exception):
-                raise
+            if raised.subgroup((trio.Cancelled, KeyboardInterrupt)) is not None:
+                raise  # a cancellation and the user's are the caller's
+            raise contain(raised) from raised
+        except BaseException as raised:
             raise contain(raised) from raised
 
     async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

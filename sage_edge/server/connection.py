@@ -263,6 +263,8 @@ class Connection:
 
     async def _receive(self) -> bytes:
         """What the socket has, as soon as it has something; nothing at the end."""
+        if self._is_closed:
+            raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._socket)
         try:
             return self._socket.recv(READ_BYTES)
@@ -277,6 +279,8 @@ class Connection:
                 await trio.lowlevel.wait_writable(self._socket)
 
     async def _wait_for_room(self) -> None:
+        if self._is_closed:
+            return
         try:
             await trio.lowlevel.wait_writable(self._socket)
         except trio.ClosedResourceError:
@@ -285,13 +289,15 @@ class Connection:
         self.flush()
 
     async def _run_application(self, exchange: Exchange) -> None:
-        with trio.CancelScope() as scope:
-            exchange.cancel_later = lambda: self._cancel_later(scope)
-            try:
-                await self._service.application(exchange.scope, exchange.receive, exchange.send)
-            except Exception as error:
-                log.error("request failed beyond rescue", exc_info=error)
-        self._protocol.end(exchange)
+        try:
+            with trio.CancelScope() as scope:
+                exchange.cancel_later = lambda: self._cancel_later(scope)
+                try:
+                    await self._service.application(exchange.scope, exchange.receive, exchange.send)
+                except Exception as error:
+                    log.error("request failed beyond rescue", exc_info=error)
+        finally:
+            self._protocol.end(exchange)
 
     def _cancel_later(self, scope: trio.CancelScope) -> None:
         scope.deadline = trio.current_time() + self.limits.cancel_grace_seconds

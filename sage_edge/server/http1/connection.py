@@ -212,6 +212,9 @@ class HTTP1Connection:
         self._since = self._host.clock()
         self._has_begun = False
         self._parser.start_next()
+        if self._is_draining and self.is_idle:
+            self._close()
+            return
         self.advance()
 
     def _begin(self, request: Request) -> None:

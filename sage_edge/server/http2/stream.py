@@ -155,6 +155,8 @@ class Stream:
         """Reset the stream, whose answer will not be completed, so that its client does not wait (section 8.1)."""
         if not self.is_aborted:
             self._connection.forget(self, Ending.SERVER_RESET)
+            if self.exchange is not None:
+                self.exchange.lose_client()
             self._out.control(frames.rst_stream_frame(self.stream_id, frames.ErrorCode.INTERNAL_ERROR))
             self._host.wake()
 
