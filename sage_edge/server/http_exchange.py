@@ -101,6 +101,9 @@ class HTTPExchange(Exchange):
             self._carrier.write(data, is_last=is_last)
 
     def _trail(self, fields: Fields) -> None:
+        if self.progress.missing_bytes:
+            self._carrier.abort()  # its end would be a lie
+            return
         try:
             self._carrier.trail(fields)
         except Exception:

@@ -260,6 +260,7 @@ async def test_an_application_that_sent_what_the_server_cannot_send_is_cancelled
     exchange = RecordingExchange()
     with pytest.raises(ValueError, match="a header that cannot be sent"):
         await call(bridged, application, exchange)
+    await bridged.settle()
     assert steps == ["cancelled"]
     assert exchange.sent == []
 

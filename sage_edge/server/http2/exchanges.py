@@ -42,7 +42,10 @@ def open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: b
     if request.protocol:
         return _open_websocket(request, stream, host)
     scope = http_scope(host, HTTP_VERSION, request.method, request.target, request.fields)
-    return HTTPExchange(scope, host.new_event, stream)
+    exchange = HTTPExchange(scope, host.new_event, stream)
+    if not is_last and any(name == b"expect" and value.lower() == b"100-continue" for name, value in request.fields):
+        exchange.want = stream.send_continue
+    return exchange
 
 
 def _open_websocket(request: Request, stream: Stream, host: Host) -> Exchange:

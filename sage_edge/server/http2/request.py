@@ -141,6 +141,8 @@ def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], in
         if name == b"content-length":
             if not value.isdigit() or len(value) > 19 or (length is not None and length != int(value)):
                 raise MalformedError("content-length is not one number")  # section 8.1.1
+            if length is not None:
+                continue
             length = int(value)
         joined.append(field)
     if cookies:
@@ -149,8 +151,7 @@ def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], in
         if host is not None and host.lower() != authority.lower():
             raise RefusedError(HTTPStatus.BAD_REQUEST)  # section 8.3.1
         host = authority
-    if host is not None:
-        if read_authority(host) is None:
-            raise RefusedError(HTTPStatus.BAD_REQUEST)
-        joined.insert(0, (b"host", host))
+    if host is None or read_authority(host) is None:
+        raise RefusedError(HTTPStatus.BAD_REQUEST)
+    joined.insert(0, (b"host", host))
     return joined, length

@@ -102,6 +102,12 @@ class Stream:
         self._out.headers(self.stream_id, block, is_last=is_last)
         self._note_sent(is_last=is_last)
 
+    def send_continue(self) -> None:
+        """Ask for the body (RFC 9110 section 10.1.1)."""
+        if self.exchange is not None and not self.exchange.progress.has_started and not self.is_aborted:
+            self._out.headers(self.stream_id, encode_status(100), is_last=False)
+            self._host.wake()
+
     def write(self, data: bytes, *, is_last: bool) -> None:
         """Send a piece of the body, when its turn comes."""
         if self.is_aborted or self.has_ended:
