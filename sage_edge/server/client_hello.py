@@ -9,6 +9,8 @@ HANDSHAKE_RECORD = 22
 CLIENT_HELLO = 1
 ALPN_EXTENSION = 16
 LARGEST_HELLO_BYTES = 65_536
+MOST_RECORDS = 16
+"""Of one message. In records of a byte each, which are read again whenever one comes, it would cost seconds."""
 
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 """A fatal alert, in the clear: nothing is encrypted yet (RFC 8446 section 6)."""
@@ -52,7 +54,7 @@ def _read_hello(data: bytes) -> bytes:
     """The message, put together from its records. Raises IndexError where it is none."""
     message = bytearray()
     position = 0
-    while True:
+    for _ in range(MOST_RECORDS + 1):
         header = data[position : position + 5]
         if header[:1] and header[0] != HANDSHAKE_RECORD:
             raise IndexError(position)
@@ -74,6 +76,7 @@ def _read_hello(data: bytes) -> bytes:
             raise IndexError(position)
         message += record
         position += 5 + length
+    raise IndexError(position)
 
 
 class _Reader:

@@ -104,7 +104,8 @@ class Stream:
 
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110 section 10.1.1)."""
-        if self.exchange is not None and not self.exchange.progress.has_started and not self.is_aborted:
+        has_started = self.exchange is None or self.exchange.progress.has_started
+        if not has_started and not self.is_aborted and not self.is_remote_closed:
             self._out.headers(self.stream_id, encode_status(100), is_last=False)
             self._host.wake()
 
