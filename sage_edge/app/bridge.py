@@ -107,15 +107,19 @@ class _EdgePart:
         is_asgi = not isinstance(self._error, NotAwaitableError)
         if scope_type == "lifespan" and not self._has_asked and is_asgi:
             raise LifespanUnsupportedError from self._error
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # whose traceback has this frame, which would keep it
 
     # Posted to by the other side.
 
     def write(self, message: Message) -> None:
         """Take a message from the application."""
-        if self._error is not None:
-            return
+        if self._has_ended.is_set():
+            return  # from a task that the application left behind, or after what could not be sent
         try:
             self._exchange.write(message)
         except Exception as error:
@@ -270,6 +274,8 @@ class _GatewayPart:
             # request; a group of them would end this task unseen, and its client would wait for ever.
             error = contain(raised)
         self._post(self._edge.end, error, self._has_asked)
+        # An error's traceback has this frame: kept here, it would be garbage that only the collector frees.
+        del error
 
     def _end_if_unstarted(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -40,8 +40,9 @@ THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""
 UNSTARTED_STOP_SECONDS = 1.0
 """The same where it has not started: its requests are none, and its limit has passed."""
-GC_THRESHOLDS = (20_000, 20, 100)
-"""With Python's own, collecting with 5,000 open streams is most of the worst delays."""
+GC_THRESHOLDS = (2_000, 10, 10)
+"""Less often than Python's own, for collecting with 5,000 open streams is most of the worst delays; not much less,
+for a request whose client left leaves some garbage in cycles."""
 LAG_LIMIT_SECONDS = 0.5
 """A gateway's loop that takes longer to answer makes the edge degraded."""
 
