@@ -8,10 +8,13 @@ arrives, only this connection ends by it.
 from __future__ import annotations
 
 import contextvars
+import fcntl
 import itertools
 import select
 import socket
 import ssl
+import struct
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,6 +91,7 @@ class Connection:
         self._resumed: trio.Event | None = None
         self._is_draining = False
         self._is_ending = False
+        self._ending_since = 0.0
         self._is_closed = False
 
     async def run(self) -> None:
@@ -312,6 +316,8 @@ class Connection:
         if self._resumed is not None and _has_hung_up(self._socket):
             self.cut()
             return
+        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and _has_unsent(self._socket):
+            self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)
 
     def _lose(self) -> None:
@@ -327,6 +333,7 @@ class Connection:
         if self._is_ending:
             return
         self._is_ending = True
+        self._ending_since = self.clock()
         try:
             if last := self._transport.end():
                 self._socket.send(last)
@@ -347,6 +354,15 @@ class Connection:
         self._lose()
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+
+def _has_unsent(sock: socket.socket) -> bool:
+    """Whether the system holds bytes that the client has not acknowledged."""
+    try:
+        (size_bytes,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return False
+    return bool(size_bytes)
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

@@ -78,6 +78,7 @@ class WebSocketExchange(Exchange):
 
     def consume(self, size_bytes: int) -> None:
         """The application has taken so much of the client's messages."""
+        size_bytes = min(size_bytes, self._untaken_bytes)  # none is left once the application has ended
         self._untaken_bytes -= size_bytes
         self._account.buffered_bytes -= size_bytes
         if self._untaken_bytes <= LOW_WATER_BYTES:

@@ -27,14 +27,12 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.5
 """How often limits of time are looked at."""
 EXHAUSTED_SECONDS = 0.1
-"""How long to wait where the system has no descriptor or memory for another connection."""
+"""How long to wait where the system cannot give another connection: no descriptors, no memory, a socket shut down."""
 REPORT_SECONDS = 10.0
 """How often, at most, refused connections are reported."""
 
 UNSENT_BYTES = 128 * 1024
 """What the system holds for a client beyond what is on the wire: more would only stand in a small answer's way."""
-
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 async def serve(
@@ -105,9 +103,11 @@ class Worker:
                 await trio.lowlevel.wait_readable(listener)
                 continue
             except OSError as error:
-                if error.errno in _EXHAUSTED:
+                if error.errno == errno.ECONNABORTED:  # the client has left before it was accepted
+                    await trio.lowlevel.checkpoint()
+                else:
                     await self._wait_for_resources(error)
-                continue  # the client has left before it was accepted
+                continue
             self._open(sock, address, connections)
             await trio.lowlevel.checkpoint()
 

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""
-UNSENT_LIMIT_BYTES = 256 * 1024
+UNSENT_LIMIT_BYTES = 64 * 1024
 """With so much to answer to frames that nobody takes, no more frames are read."""
 
 
