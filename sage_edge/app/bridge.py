@@ -216,11 +216,15 @@ class _GatewayPart:
             if self._has_to_ask:
                 self._has_to_ask = False
                 self._post(self._edge.want)
+            self._return_credit(self._consumed.consume_rest())
             await self._wait()
         message = self._inbox.take()
-        if credit_bytes := self._consumed.consume(received_cost_bytes(message)):
-            self._post(self._edge.consume, credit_bytes)
+        self._return_credit(self._consumed.consume(received_cost_bytes(message)))
         return message
+
+    def _return_credit(self, credit_bytes: int) -> None:
+        if credit_bytes:
+            self._post(self._edge.consume, credit_bytes)
 
     async def _send(self, message: Message) -> None:
         """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for."""

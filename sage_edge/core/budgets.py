@@ -38,14 +38,23 @@ class Budget:
 
 
 class ClientAccount:
-    """What one client address has of the process, over all its connections."""
+    """What one client address has of the process, over all its connections.
 
-    __slots__ = ("_max_buffered_bytes", "buffered_bytes", "connections")
+    Attributes:
+        connections: open.
+        buffered_bytes: of bodies and answers that wait in memory.
+        turn: of the loop, in which it last had something done.
+        spent_seconds: what that took of the turn.
+    """
+
+    __slots__ = ("_max_buffered_bytes", "buffered_bytes", "connections", "spent_seconds", "turn")
 
     def __init__(self, max_buffered_bytes: int) -> None:
         self._max_buffered_bytes = max_buffered_bytes
         self.connections = 0
         self.buffered_bytes = 0
+        self.turn = 0
+        self.spent_seconds = 0.0
 
     @property
     def is_exhausted(self) -> bool:

@@ -76,6 +76,10 @@ class ReceiveWindow:
         self._unreturned_bytes += cost_bytes
         if self._unreturned_bytes <= WINDOW_BYTES // 4:
             return 0
+        return self.consume_rest()
+
+    def consume_rest(self) -> int:
+        """The bytes of credit that are still to be returned: the consumer has nothing left to consume."""
         credit_bytes, self._unreturned_bytes = self._unreturned_bytes, 0
         return credit_bytes
 

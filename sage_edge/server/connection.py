@@ -27,11 +27,12 @@ from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.limits import Limits
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_alpn
+from sage_edge.server.fairness import Fairness, Share
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.tls import ALPN_PROTOCOLS
-from sage_edge.server.transport import READ_BYTES, Plaintext, TLSTransport, Transport
+from sage_edge.server.transport import Plaintext, TLSTransport, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +53,14 @@ class Service:
         limits: of each.
         tls: None for plaintext.
         flusher: writes for them.
+        fairness: between their clients.
     """
 
     application: ASGIApplication
     limits: Limits
     tls: ssl.SSLContext | None
     flusher: Flusher
+    fairness: Fairness
 
 
 class Connection:
@@ -86,6 +89,7 @@ class Connection:
         self._nursery: trio.Nursery
         self._context: contextvars.Context
         self._reading = trio.CancelScope()
+        self._share = Share(service.fairness, account)
         self._unsent: memoryview | bytes = b""
         self._blocked_since: float | None = None  # since when the socket takes nothing
         self._resumed: trio.Event | None = None
@@ -199,9 +203,11 @@ class Connection:
             self._protocol.drain()
 
     def end_if_idle(self) -> None:
-        """End if no request is in flight: its descriptor is needed."""
+        """End at once if no request is in flight: its descriptor is needed."""
         if self._has_protocol and self._protocol.is_idle:
             self.drain()
+            self.flush()
+            self.cut()
 
     def cut(self) -> None:
         """End now."""
@@ -223,6 +229,7 @@ class Connection:
             except ssl.SSLError:
                 await self._send_all(transport.take_alert())
                 raise
+            self._share.end()
             await self._send_all(answer)
             if is_made:
                 return transport.alpn_protocol
@@ -250,17 +257,20 @@ class Connection:
 
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""
+        await self._share.begin()
         data, has_ended = self._transport.receive_pending()
         while True:
             if data and not self._is_ending:
                 self._protocol.receive(data)
+            self._share.end()
             if has_ended:
                 return
             while not self._can_read():
                 self._resumed = trio.Event()
                 await self._resumed.wait()
                 self._resumed = None
-            data, has_ended = self._transport.receive(await self._receive())
+            data = await self._receive()
+            data, has_ended = self._transport.receive(data)
 
     def _can_read(self) -> bool:
         return self._is_ending or self._protocol.may_read
@@ -270,8 +280,11 @@ class Connection:
         if self._is_closed:
             raise trio.ClosedResourceError
         await trio.lowlevel.wait_readable(self._socket)
+        await self._share.begin()
+        if self._is_closed:
+            raise trio.ClosedResourceError
         try:
-            return self._socket.recv(READ_BYTES)
+            return self._socket.recv(self._share.read_bytes)
         except BlockingIOError:
             return await self._receive()
 

@@ -6,7 +6,9 @@ import contextlib
 import ssl
 from typing import Protocol
 
-READ_BYTES = 65536
+READ_BYTES = 64 * 1024
+RECORD_BYTES = 16 * 1024
+"""The largest of TLS (RFC 8446 section 5.1)."""
 
 
 class Transport(Protocol):
@@ -103,9 +105,16 @@ class TLSTransport:
         return b"".join(parts), True
 
     def send(self, data: bytes) -> bytes:
-        """Encrypt."""
-        self._object.write(data)
-        return self._outgoing.read()
+        """Encrypt, a record at a time: OpenSSL's buffer never shrinks."""
+        if len(data) <= RECORD_BYTES:
+            self._object.write(data)
+            return self._outgoing.read()
+        view = memoryview(data)
+        records = []
+        for start in range(0, len(view), RECORD_BYTES):
+            self._object.write(view[start : start + RECORD_BYTES])
+            records.append(self._outgoing.read())
+        return b"".join(records)
 
     def end(self) -> bytes:
         """A close_notify alert (RFC 8446 section 6.1)."""

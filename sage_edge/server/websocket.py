@@ -123,14 +123,15 @@ class WebSocketExchange(Exchange):
         return {"type": "websocket.disconnect", "code": ABNORMAL_CLOSE, "reason": ""}
 
     def _accept(self, message: Message) -> None:
+        self._is_open = True  # before the answer is begun, which lets in what came behind the handshake
         try:
             fields = self._session.accept(message)
             self._carrier.start(200 if self._is_http2 else 101, fields, is_last=False)
         except Exception:
+            self._is_open = False
             self.progress.unstart()  # nothing was sent: the application may try again
             raise
         self.status = 101
-        self._is_open = True
 
     def _close(self, message: Message) -> None:
         if not self._is_open:

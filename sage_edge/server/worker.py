@@ -19,6 +19,7 @@ from sage_edge.app.asgi import ASGIApplication
 from sage_edge.core.budgets import Accounts
 from sage_edge.core.limits import Limits
 from sage_edge.server.connection import Connection, Service
+from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.listener import remove_paths
 
@@ -30,6 +31,9 @@ EXHAUSTED_SECONDS = 0.1
 """How long to wait where the system cannot give another connection: no descriptors, no memory, a socket shut down."""
 REPORT_SECONDS = 10.0
 """How often, at most, refused connections are reported."""
+
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds of silence, seconds between probes, and probes: a client that vanished is known of after two minutes."""
 
 UNSENT_BYTES = 128 * 1024
 """What the system holds for a client beyond what is on the wire: more would only stand in a small answer's way."""
@@ -49,7 +53,7 @@ async def serve(
     Draining closes the listeners and idle connections, lets requests in flight go on for
     `drain_seconds`, and cuts what is left.
     """
-    worker = Worker(Service(application, limits, tls, Flusher()))
+    worker = Worker(Service(application, limits, tls, Flusher(), Fairness()))
     await worker.run(sockets, stop, drain_seconds)
 
 
@@ -77,6 +81,7 @@ class Worker:
         """Serve until `stop` is set, then drain."""
         async with trio.open_nursery() as helping:
             helping.start_soon(self._service.flusher.run)
+            helping.start_soon(self._service.fairness.run)
             helping.start_soon(self._keep_time)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -169,5 +174,9 @@ def _tune(sock: socket.socket) -> None:
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

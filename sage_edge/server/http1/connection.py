@@ -120,8 +120,7 @@ class HTTP1Connection:
         limits = self._host.limits
         turn = self._turn
         if turn is not None:
-            has_stalled = not turn.is_request_over and not turn.is_tunnel and not turn.unread_bytes
-            if has_stalled and now - turn.last_received_at > limits.body_seconds:
+            if turn.is_body_awaited and now - turn.last_received_at > limits.body_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body stopped coming.")
         elif self._parser.has_begun:
             if not self._has_begun:

@@ -43,6 +43,12 @@ class Turn:
         self.unread_bytes = 0
         self.last_received_at = host.clock()
 
+    @property
+    def is_body_awaited(self) -> bool:
+        """Whether the next piece of the body is the client's to send, and the application has taken the last."""
+        is_asked = self.exchange is None or self.exchange.want is None  # a client may wait for 100 Continue
+        return is_asked and not (self.is_request_over or self.is_tunnel or self.unread_bytes)
+
     # The client's side.
 
     def take_body(self, data: bytes, *, is_last: bool) -> None:

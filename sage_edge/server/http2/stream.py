@@ -213,7 +213,8 @@ class Stream:
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
         """Whether the next piece of the body is awaited for too long. Not while the application lags behind."""
         is_tunnel = self.is_tunnel and not self.has_ended
-        is_awaited = not (
+        is_asked = self.exchange is None or self.exchange.want is None  # a client may wait for 100 Continue
+        is_awaited = is_asked and not (
             self.is_remote_closed or is_tunnel or self.unread_bytes or (self.has_ended and self.queued_bytes)
         )
         return is_awaited and now - self.last_received_at > limit_seconds

@@ -1,0 +1,80 @@
+"""What clients' addresses take of the loop's turns."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from sage_edge.core.budgets import ClientAccount
+from sage_edge.server.fairness import (
+    FIRST_READ_BYTES,
+    LEAST_READ_BYTES,
+    MOST_READ_BYTES,
+    SHARE_SECONDS,
+    Fairness,
+    Share,
+)
+
+MUCH_SECONDS = 2 * SHARE_SECONDS
+
+
+async def run_jobs(costs: dict[str, tuple[int, float]]) -> list[str]:
+    """Have jobs done of each name: so many, of so many seconds each. All wait at once; returns their order."""
+    fairness = Fairness()
+    accounts = {name: ClientAccount(1) for name in costs}
+    done: list[str] = []
+
+    async def work(name: str, seconds: float) -> None:
+        await fairness.wait(accounts[name])
+        fairness.charge(accounts[name], seconds)
+        done.append(name)
+
+    async with trio.open_nursery() as running:
+        running.start_soon(fairness.run)
+        async with trio.open_nursery() as jobs:
+            for name, (count, seconds) in costs.items():
+                for _ in range(count):
+                    jobs.start_soon(work, name, seconds)
+        running.cancel_scope.cancel()
+    return done
+
+
+async def test_a_dear_address_does_one_thing_in_a_turn_and_a_cheap_one_all_it_has() -> None:
+    done = await run_jobs({"dear": (50, MUCH_SECONDS), "cheap": (10, SHARE_SECONDS / 100)})
+    assert sorted(done[:11]) == ["cheap"] * 10 + ["dear"]
+    assert len(done) == 60
+
+
+async def test_everything_is_done_where_nobody_else_wants_the_loop() -> None:
+    assert await run_jobs({"only": (300, MUCH_SECONDS)}) == ["only"] * 300
+
+
+async def test_who_waits_and_is_cancelled_keeps_nobody_from_the_next_turn() -> None:
+    fairness, account = Fairness(), ClientAccount(1)
+    fairness.charge(account, MUCH_SECONDS)
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await fairness.wait(account)
+        nursery.start_soon(fairness.wait, account)
+        await wait_all_tasks_blocked()
+        assert nursery.child_tasks  # it waits: nothing begins turns yet
+        nursery.start_soon(fairness.run)
+        await wait_all_tasks_blocked()
+        assert {task.coro.__qualname__ for task in nursery.child_tasks} == {"Fairness.run"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_reads_become_small_where_they_are_dear_and_large_where_they_are_cheap() -> None:
+    clock = [0.0]
+    share = Share(Fairness(), ClientAccount(1), clock=lambda: clock[0])
+    assert share.read_bytes == FIRST_READ_BYTES
+    for _ in range(10):
+        await share.begin()
+        share.end()
+    assert share.read_bytes == MOST_READ_BYTES
+    share = Share(Fairness(), ClientAccount(1), clock=lambda: clock[0])
+    for _ in range(10):
+        clock[0] += 0.003
+        share.end()
+    assert share.read_bytes == LEAST_READ_BYTES
