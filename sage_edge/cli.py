@@ -193,11 +193,24 @@ def serve(configuration: Configuration) -> None:
     # What serves is imported by the commands that need it: the others answer sooner.
     import trio
 
+    from sage_edge.server.activation import PassedSockets
+    from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
 
-    plan = prepare(configuration)
-    trio.run(run_edge, plan, partial(_announce, plan))
+    # First, so that nothing that a gateway starts takes what systemd says for its own.
+    notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
+    notifier.status("loading the gateway")
+    notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
+    plan = prepare(configuration, passed)
+    is_terminal = sys.stderr.isatty() and configuration.settings.log_format == "text"
+    show_drain = _show_drain if is_terminal else None
+    trio.run(partial(run_edge, plan, partial(_announce, plan), notifier=notifier, show_drain=show_drain))
+
+
+def _show_drain(line: str) -> None:
+    """Show a line on the terminal that the next one, or the next line of the log, takes the place of."""
+    print(f"\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
 
 
 def _announce(plan: Any) -> None:

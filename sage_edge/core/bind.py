@@ -31,7 +31,7 @@ class UnixBind:
 
 @dataclass(frozen=True)
 class FileDescriptorBind:
-    """A listening socket inherited from the parent process, as systemd's socket activation gives."""
+    """A listening socket inherited from the parent process."""
 
     descriptor: int
 
@@ -39,11 +39,21 @@ class FileDescriptorBind:
         return f"fd://{self.descriptor}"
 
 
-Bind = TCPBind | UnixBind | FileDescriptorBind
+@dataclass(frozen=True)
+class SystemdBind:
+    """The listening sockets that systemd passes on (sd_listen_fds(3)): all of them, or those of a name."""
+
+    name: str | None = None
+
+    def __str__(self) -> str:
+        return f"systemd:{self.name}" if self.name else "systemd"
+
+
+Bind = TCPBind | UnixBind | FileDescriptorBind | SystemdBind
 
 
 def parse_bind(text: str) -> Bind:
-    """Read `host:port`, `[v6]:port`, `unix:PATH` or `fd://N`.
+    """Read `host:port`, `[v6]:port`, `unix:PATH`, `fd://N`, `systemd` or `systemd:NAME`.
 
     Raises:
         ValueError: the text is none of these; the message says what is wrong with it.
@@ -58,9 +68,15 @@ def parse_bind(text: str) -> Bind:
         if not _is_decimal(number):
             raise ValueError(f"fd:// needs the number of a file descriptor, not {number!r}")
         return FileDescriptorBind(int(number))
+    if text == "systemd":
+        return SystemdBind()
     host, colon, port = text.rpartition(":")
+    if host == "systemd" and not _is_decimal(port):
+        if not port:
+            raise ValueError("systemd: needs the FileDescriptorName of a socket unit, as in systemd:https")
+        return SystemdBind(port)
     if not colon or not host:
-        raise ValueError(f"{text!r} is not host:port, [v6]:port, unix:PATH or fd://N")
+        raise ValueError(f"{text!r} is not host:port, [v6]:port, unix:PATH, fd://N or systemd")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

@@ -29,6 +29,7 @@ from sage_edge.core.settings import (
 )
 
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
+DEFAULT_SOURCE = "default"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Configuration:
     origins: Mapping[str, Origin]
     faults: tuple[Fault, ...]
 
+    def has_defaults(self, *names: str) -> bool:
+        """Whether nobody has given any of these fields a value."""
+        return all(self.origins[name].source == DEFAULT_SOURCE for name in names)
+
     def raise_faults(self) -> None:
         """Raise an EdgeError with the faults, if there are any."""
         if self.faults:
@@ -75,7 +80,7 @@ def read_configuration(options: Mapping[str, Any], config_file: Path | None = No
     if config_file is None and os.environ.get(CONFIG_VARIABLE):
         config_file = Path(os.environ[CONFIG_VARIABLE])
     values: dict[str, Any] = {}
-    origins = {name: Origin("default", option_of(name)) for name in Settings.model_fields}
+    origins = {name: Origin(DEFAULT_SOURCE, option_of(name)) for name in Settings.model_fields}
 
     def take(found: Mapping[str, Any], source: str, label: str) -> None:
         for name, value in found.items():

@@ -41,8 +41,13 @@ class ListenSettings(BaseModel):
     )
     bind: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH or fd://N. "
-        "Repeatable; in the environment, separated by commas.",
+        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, fd://N, systemd or "
+        "systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by commas.",
+    )
+    reuse_port: bool = Field(
+        False,
+        description="Share TCP ports with another edge (SO_REUSEPORT), so that a new version takes over from the old. "
+        "Such a port is listened on once the gateway has started.",
     )
 
     @field_validator("bind", mode="before")
@@ -187,7 +192,12 @@ class LogSettings(BaseModel):
 class LifeSettings(BaseModel):
     """Lifecycle"""
 
-    drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after SIGTERM or SIGINT.")
+    drain_delay_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        0.0,
+        description="How long connections are still accepted after SIGTERM or SIGINT, with /readyz draining, so that "
+        "balancers notice.",
+    )
+    drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after that.")
 
 
 GROUPS: Sequence[type[BaseModel]] = (
@@ -283,6 +293,13 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             "add --client-auth optional or --client-auth required",
             setting="ca_certs",
             involved=frozenset({"client_auth"}),
+        )
+    if settings.reuse_port and not any(isinstance(bind, TCPBind) for bind in settings.binds):
+        yield Fault(
+            "--reuse-port: no TCP port is opened here",
+            "leave it out: passed sockets are shared already, and unix: paths cannot be",
+            setting="reuse_port",
+            involved=frozenset({"bind"}),
         )
 
 

@@ -78,6 +78,7 @@ class ConnectionProtocol(Protocol):
         has_output: `take_output` would return something.
         may_read: False while what was read waits for room.
         is_idle: no request is in flight.
+        requests_in_flight: how many are, up to the last byte of their answers.
     """
 
     @property
@@ -88,6 +89,8 @@ class ConnectionProtocol(Protocol):
     def may_read(self) -> bool: ...  # noqa: D102
     @property
     def is_idle(self) -> bool: ...  # noqa: D102
+    @property
+    def requests_in_flight(self) -> int: ...  # noqa: D102
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client. Raises nothing for what a client may send."""

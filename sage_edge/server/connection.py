@@ -196,6 +196,11 @@ class Connection:
         """End what has waited for too long."""
         self._context.run(self._check_time, now)
 
+    @property
+    def requests_in_flight(self) -> int:
+        """How many requests are being answered."""
+        return self._protocol.requests_in_flight if self._has_protocol else 0
+
     def drain(self) -> None:
         """Take no new requests, and end once those in flight are over."""
         self._is_draining = True

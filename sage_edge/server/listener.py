@@ -1,4 +1,7 @@
-"""Opens listening sockets, and says in one sentence why one could not be opened."""
+"""Opens listening sockets, and says in one sentence why one could not be opened.
+
+Which sockets systemd passes on is `server.activation`'s.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,30 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.server.activation import PassedSockets
 
 BACKLOG = 1024
 FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
-def open_listeners(binds: Sequence[Bind]) -> tuple[list[socket.socket], list[Fault]]:
+class InheritedSocket(socket.socket):
+    """A listening socket that another process has opened, and may be accepting from or pass on to the next."""
+
+
+def open_listeners(
+    binds: Sequence[Bind], passed: PassedSockets | None = None, *, is_port_shared: bool = False
+) -> tuple[list[socket.socket], list[Fault]]:
     """Open and listen on everything that can be.
 
     A host name is bound at each of its addresses. `[::]` takes IPv6 alone, so that it can stand
     beside `0.0.0.0`.
+
+    Args:
+        binds: where.
+        passed: what systemd has passed on; taken from.
+        is_port_shared: open TCP ports with SO_REUSEPORT. They do not listen yet: see `start_listening`.
 
     Returns:
         The sockets, and a fault for each bind that failed; with faults, no socket is left open.
@@ -27,7 +42,7 @@ def open_listeners(binds: Sequence[Bind]) -> tuple[list[socket.socket], list[Fau
     faults: list[Fault] = []
     for bind in binds:
         try:
-            sockets.extend(_open(bind))
+            sockets.extend(_open(bind, passed or PassedSockets(), is_port_shared=is_port_shared))
         except OSError as error:
             faults.append(_explain(bind, error))
     if faults:
@@ -47,8 +62,35 @@ def remove_paths(sockets: Sequence[socket.socket]) -> None:
     """Remove the paths of Unix sockets opened here. One that was inherited is its owner's."""
     for sock in sockets:
         is_open = sock.fileno() != -1
-        if is_open and sock.family == socket.AF_UNIX and not sock.get_inheritable():
+        if is_open and sock.family == socket.AF_UNIX and not isinstance(sock, InheritedSocket):
             Path(sock.getsockname()).unlink(missing_ok=True)
+
+
+def is_shared(sock: socket.socket) -> bool:
+    """Whether another process may serve the same address: this one then accepts nothing before it can answer."""
+    return isinstance(sock, InheritedSocket) or (
+        sock.family != socket.AF_UNIX and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+    )
+
+
+def start_listening(sock: socket.socket) -> None:
+    """Take part in a shared port, if that has not begun: connections come from here on."""
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.listen(BACKLOG)
+
+
+def accept_queued(sock: socket.socket) -> Iterator[tuple[socket.socket, object]]:
+    """What the system has accepted already: it would be reset, where the socket is closed.
+
+    Nothing where the socket is inherited: its queue outlives it here, and is for whoever accepts next.
+    """
+    while not isinstance(sock, InheritedSocket):
+        try:
+            yield sock.accept()
+        except ConnectionAbortedError:  # the client has left before it was accepted
+            continue
+        except OSError:
+            return
 
 
 def describe_address(sock: socket.socket) -> str:
@@ -60,17 +102,20 @@ def describe_address(sock: socket.socket) -> str:
     return f"{host}:{name[1]}"
 
 
-def _open(bind: Bind) -> Iterator[socket.socket]:
+def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterator[socket.socket]:
     match bind:
         case TCPBind():
-            yield from _open_tcp(bind)
+            yield from _open_tcp(bind, is_port_shared=is_port_shared)
         case UnixBind():
             yield _open_unix(bind)
         case FileDescriptorBind():
-            yield _adopt(bind)
+            yield _adopt(bind.descriptor)
+        case SystemdBind():
+            for descriptor in passed.take(bind.name):
+                yield _adopt(descriptor)
 
 
-def _open_tcp(bind: TCPBind) -> Iterator[socket.socket]:
+def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]:
     addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
         sock = socket.socket(family, kind, protocol)
@@ -79,8 +124,12 @@ def _open_tcp(bind: TCPBind) -> Iterator[socket.socket]:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if is_port_shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
-            _listen(sock)
+            sock.setblocking(False)
+            if not is_port_shared:
+                _listen(sock)
         except OSError:
             sock.close()
             raise
@@ -92,6 +141,7 @@ def _open_unix(bind: UnixBind) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(bind.path)
+        sock.setblocking(False)
         _listen(sock)
     except OSError:
         sock.close()
@@ -112,19 +162,18 @@ def _remove_stale(path: str) -> None:
         return
 
 
-def _adopt(bind: FileDescriptorBind) -> socket.socket:
-    sock = socket.socket(fileno=bind.descriptor)
+def _adopt(descriptor: int) -> socket.socket:
+    sock = InheritedSocket(fileno=descriptor)
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.detach()
         raise OSError(errno.EINVAL, "it is not a listening stream socket")
     sock.setblocking(False)
-    sock.set_inheritable(True)  # as it came; what is opened here is not
+    sock.set_inheritable(False)
     return sock
 
 
 def _listen(sock: socket.socket) -> None:
     sock.listen(BACKLOG)
-    sock.setblocking(False)
 
 
 def _explain(bind: Bind, error: OSError) -> Fault:
@@ -142,7 +191,10 @@ def _explain(bind: Bind, error: OSError) -> Fault:
         reason = "no permission to listen on a privileged port"
         hint = f"choose a port from {_first_unprivileged_port()}, or give the process CAP_NET_BIND_SERVICE"
     elif isinstance(bind, FileDescriptorBind):
-        hint = "fd:// takes a listening socket that the parent process passes on, such as systemd's first, fd://3"
+        hint = "fd:// takes a listening socket that the parent process passes on; systemd's are taken by --bind systemd"
+    elif isinstance(bind, SystemdBind):
+        reason = error.strerror or reason
+        hint = "start the socket unit, and let the service name it in Sockets="
     return Fault(f"cannot listen on {bind}: {reason}", hint, ExitCode.STARTUP, error, setting="bind")
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sage_edge.core.bind import SystemdBind
 from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.settings import DEVELOPMENT_CERTIFICATES, Settings
+from sage_edge.server.activation import PassedSockets
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
@@ -45,11 +47,12 @@ class Plan:
     sockets: list[socket.socket]
 
 
-def prepare(configuration: Configuration, *, is_check: bool = False) -> Plan:
+def prepare(configuration: Configuration, passed: PassedSockets | None = None, *, is_check: bool = False) -> Plan:
     """Turn a configuration into a plan.
 
     Args:
         configuration: as read; its faults are reported with those found here.
+        passed: sockets that systemd passes on. They are listened on where the configuration does not say where to.
         is_check: open no socket and create no certificate. A running edge is left alone by that.
 
     Raises:
@@ -65,7 +68,9 @@ def prepare(configuration: Configuration, *, is_check: bool = False) -> Plan:
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
     sockets: list[socket.socket] = []
     if not is_check and not faulty & {"host", "port", "bind"}:
-        sockets, found = open_listeners(settings.binds)
+        is_activated = bool(passed) and configuration.has_defaults("bind", "host", "port")
+        binds = (SystemdBind(),) if is_activated else settings.binds
+        sockets, found = open_listeners(binds, passed, is_port_shared=settings.reuse_port)
         faults.extend(found)
     gateway = None
     if not settings.no_llm and not faulty & {"gateway", "no_llm"}:

@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import Any
 
-from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.core.settings import Settings
 
@@ -83,8 +83,8 @@ def _connect(bind: Bind) -> socket.socket:
                 sock.close()
                 raise
             return sock
-        case FileDescriptorBind():
-            raise OSError(0, "a file descriptor cannot be asked; give --bind the address behind it")
+        case FileDescriptorBind() | SystemdBind():
+            raise OSError(0, "a passed socket cannot be asked; give --bind the address behind it")
 
 
 def _name_failed(body: dict[str, dict[str, dict[str, object]]]) -> str:

@@ -31,6 +31,8 @@ from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.readiness import Check, Phase, Readiness
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.drain import Drain
+from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
 from sage_edge.server.tls import expiry_warning
 
@@ -47,14 +49,23 @@ LAG_LIMIT_SECONDS = 0.5
 """A gateway's loop that takes longer to answer makes the edge degraded."""
 
 
-async def run(plan: Plan, announce: Callable[[], None]) -> None:
+async def run(
+    plan: Plan,
+    announce: Callable[[], None],
+    *,
+    notifier: Notifier,
+    show_drain: Callable[[str], None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends at once.
 
     Health is answered as soon as the listeners accept, while the gateway still starts.
 
     Args:
         plan: from `server.preparation.prepare`; its sockets are closed at the end.
-        announce: called once the listeners accept connections.
+        announce: called once the listeners accept connections; those that are shared with another process do once
+            the edge is ready.
+        notifier: the service manager's.
+        show_drain: see `Drain`.
 
     Raises:
         EdgeError: the gateway failed to start.
@@ -66,17 +77,26 @@ async def run(plan: Plan, announce: Callable[[], None]) -> None:
         dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
         stack = build_stack(dispatcher, has_access_log=settings.access_log)
         lifespan = _build_lifespan(stack)
-        stop = trio.Event()
+        started = trio.Event()
+        drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
         with _suppress_startup_failure():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_watch_signals, stop, readiness, nursery.cancel_scope)
+                nursery.start_soon(_watch_signals, drain, readiness, notifier, nursery.cancel_scope)
+                nursery.start_soon(
+                    keep_notified,
+                    notifier,
+                    lambda: _describe_status(readiness, drain),
+                    lambda: readiness.phase is not Phase.READY,
+                )
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_serve, plan, stack, stop)
+                    serving.start_soon(_serve, plan, stack, started, drain)
                     announce()
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
                         _become_ready(readiness)
+                        notifier.ready(_describe_status(readiness, drain))
+                        started.set()
                 log.info("stopping")
                 await lifespan.wait_for_shutdown()
                 nursery.cancel_scope.cancel()
@@ -143,14 +163,14 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
     return Lifespan(ASGIWrapper(cast(Any, stack)), config, {})
 
 
-async def _serve(plan: Plan, stack: ASGIApplication, stop: trio.Event) -> None:
+async def _serve(plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain) -> None:
     await worker.serve(
         stack,
         plan.sockets,
         plan.tls.context if plan.tls else None,
         limits=plan.settings.limits,
-        stop=stop,
-        drain_seconds=plan.settings.drain_seconds,
+        started=started,
+        drain=drain,
     )
 
 
@@ -163,17 +183,29 @@ def _become_ready(readiness: Readiness) -> None:
     log.info("ready")
 
 
-async def _watch_signals(stop: trio.Event, readiness: Readiness, scope: trio.CancelScope) -> None:
+async def _watch_signals(drain: Drain, readiness: Readiness, notifier: Notifier, scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             name = signal.Signals(number).name
-            if stop.is_set() or readiness.phase is Phase.STARTING:
+            if drain.has_begun or readiness.phase is Phase.STARTING:
                 log.info("ending at once", signal=name)
+                drain.log_cut("a second signal")
+                notifier.stopping("ending at once")
                 scope.cancel()
                 return
-            log.info("draining", signal=name)
+            log.info("draining", signal=name, streams=drain.count_streams())
             readiness.advance(Phase.DRAINING)
-            stop.set()
+            drain.begin()
+            notifier.stopping(drain.describe())
+
+
+def _describe_status(readiness: Readiness, drain: Drain) -> str:
+    """The line that `systemctl status` shows."""
+    report = readiness.report()
+    if drain.has_begun:
+        return drain.describe()
+    failed = "; ".join(check.detail for check in report.checks.values() if not check.is_ok)
+    return f"{report.status}: {failed}" if report.status == "degraded" else report.status
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from sage_edge.app.asgi import ASGIApplication
 from sage_edge.core.budgets import Accounts
 from sage_edge.core.limits import Limits
 from sage_edge.server.connection import Connection, Service
+from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
-from sage_edge.server.listener import remove_paths
+from sage_edge.server.listener import accept_queued, is_shared, remove_paths, start_listening
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +46,24 @@ async def serve(
     tls: ssl.SSLContext | None,
     *,
     limits: Limits,
-    stop: trio.Event,
-    drain_seconds: float,
+    started: trio.Event,
+    drain: Drain,
 ) -> None:
-    """Accept and serve connections until `stop` is set, then drain.
+    """Accept and serve connections until `drain` has begun, and end as it says.
 
     Draining closes the listeners and idle connections, lets requests in flight go on for
-    `drain_seconds`, and cuts what is left.
+    a while, and cuts what is left. What had been accepted by the system is served too.
+
+    Args:
+        application: the stack.
+        sockets: listening, or bound where they are shared (`listener.is_shared`).
+        tls: None for plaintext.
+        limits: of each connection.
+        started: from when on shared sockets are accepted from; others are at once.
+        drain: begun from elsewhere.
     """
     worker = Worker(Service(application, limits, tls, Flusher(), Fairness()))
-    await worker.run(sockets, stop, drain_seconds)
+    await worker.run(sockets, started, drain)
 
 
 class Worker:
@@ -77,8 +86,9 @@ class Worker:
         self._refused = 0
         self._reported_at = -REPORT_SECONDS
 
-    async def run(self, sockets: Sequence[socket.socket], stop: trio.Event, drain_seconds: float) -> None:
-        """Serve until `stop` is set, then drain."""
+    async def run(self, sockets: Sequence[socket.socket], started: trio.Event, drain: Drain) -> None:
+        """Serve until `drain` has begun, and end as it says."""
+        drain.count_streams = self._count_streams
         async with trio.open_nursery() as helping:
             helping.start_soon(self._service.flusher.run)
             helping.start_soon(self._service.fairness.run)
@@ -86,21 +96,26 @@ class Worker:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in sockets:
-                        accepting.start_soon(self._accept, listener, connections)
+                        accepting.start_soon(self._accept, listener, started, connections)
                     try:
-                        await stop.wait()
+                        await drain.wait_for_last_call()
                     finally:
                         remove_paths(sockets)  # first: nobody is to find a path that nobody serves
                     accepting.cancel_scope.cancel()
                 for listener in sockets:
+                    for sock, address in accept_queued(listener):
+                        self._open(sock, address, connections)
                     listener.close()
                 await self._context.terminated.set()
-                connections.cancel_scope.deadline = trio.current_time() + drain_seconds
+                helping.start_soon(drain.limit, connections.cancel_scope)
                 for connection in list(self._connections):
                     connection.drain()
             helping.cancel_scope.cancel()
 
-    async def _accept(self, listener: socket.socket, connections: trio.Nursery) -> None:
+    async def _accept(self, listener: socket.socket, started: trio.Event, connections: trio.Nursery) -> None:
+        if is_shared(listener):
+            await started.wait()
+            start_listening(listener)
         while True:
             try:
                 sock, address = listener.accept()
@@ -130,15 +145,18 @@ class Worker:
             sock.close()
             self._accounts.close(client)
             return
+        self._connections.add(connection)
         connections.start_soon(self._run, connection, client)
 
     async def _run(self, connection: Connection, client: str) -> None:
-        self._connections.add(connection)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
             self._accounts.close(client)
+
+    def _count_streams(self) -> int:
+        return sum(connection.requests_in_flight for connection in self._connections)
 
     async def _keep_time(self) -> None:
         while True:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind, parse_bind
+from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind, parse_bind
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,9 @@ from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind, par
         ("unix:/run/edge.sock", UnixBind("/run/edge.sock")),
         ("unix:edge.sock", UnixBind("edge.sock")),
         ("fd://3", FileDescriptorBind(3)),
+        ("systemd", SystemdBind()),
+        ("systemd:https", SystemdBind("https")),
+        ("systemd:8899", TCPBind("systemd", 8899)),
     ],
 )
 def test_every_form_is_read_and_written(text: str, bind: Bind) -> None:
@@ -33,6 +36,7 @@ def test_every_form_is_read_and_written(text: str, bind: Bind) -> None:
         ("localhost", "is not host:port"),
         (":80", "is not host:port"),
         ("unix:", "needs a path"),
+        ("systemd:", "needs the FileDescriptorName"),
         ("fd://", "number of a file descriptor"),
         ("fd://x", "number of a file descriptor"),
         ("fd://-1", "number of a file descriptor"),

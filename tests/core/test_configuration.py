@@ -18,6 +18,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "host": ("option", "environment", "file"),
     "port": (1, "2", 3),
     "bind": (("a:1",), "a:2,b:2", ["a:3", "b:3"]),
+    "reuse_port": (True, "true", True),
     "certfile": (Path("option"), "environment", "file"),
     "keyfile": (Path("option"), "environment", "file"),
     "keyfile_password_file": (Path("option"), "environment", "file"),
@@ -54,6 +55,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "log_level": ("debug", "WARNING", "error"),
     "log_format": ("json", "json", "json"),
     "access_log": (False, "no", False),
+    "drain_delay_seconds": (1.0, "2", 3.5),
     "drain_seconds": (1.0, "2", 3.5),
 }
 

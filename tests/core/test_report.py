@@ -40,6 +40,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "host": texts,
     "port": ports,
     "bind": st.lists(st.one_of(ports.map("a:{}".format), texts.map("unix:{}".format)), max_size=3).map(tuple),
+    "reuse_port": st.booleans(),
     "certfile": paths,
     "keyfile": paths,
     "keyfile_password_file": paths,
@@ -76,6 +77,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
     "log_format": st.sampled_from(["text", "json"]),
     "access_log": st.booleans(),
+    "drain_delay_seconds": seconds,
     "drain_seconds": seconds,
 }
 

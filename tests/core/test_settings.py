@@ -210,6 +210,8 @@ PEM = Path("a.pem")
         ({"client_auth": "required", "certfile": PEM}, ["client_auth"]),
         ({"client_auth": "required"}, ["client_auth", "client_auth"]),
         ({"ca_certs": PEM, "certfile": PEM}, ["ca_certs"]),
+        ({"reuse_port": True, "bind": ("unix:edge.sock", "localhost:0")}, []),
+        ({"reuse_port": True, "bind": ("unix:edge.sock", "systemd")}, ["reuse_port"]),
         (
             {"keyfile": PEM, "keyfile_password_file": PEM, "ca_certs": PEM},
             ["keyfile", "keyfile_password_file", "ca_certs"],

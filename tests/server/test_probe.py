@@ -160,9 +160,10 @@ def test_the_first_of_several_binds_is_asked() -> None:
         assert ask_readiness(Settings(bind=(f"127.0.0.1:{settings.port}", "127.0.0.1:1"))) == "ready"
 
 
-def test_an_inherited_socket_cannot_be_asked() -> None:
-    what, _ = fault_of(Settings(bind=("fd://3",)))
-    assert "a file descriptor cannot be asked" in what
+@pytest.mark.parametrize("bind", ["fd://3", "systemd"])
+def test_an_inherited_socket_cannot_be_asked(bind: str) -> None:
+    what, _ = fault_of(Settings(bind=(bind,)))
+    assert "a passed socket cannot be asked" in what
 
 
 def test_tls_whatever_names_the_certificate_has(certificates: Path) -> None:

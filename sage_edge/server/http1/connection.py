@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 PIPELINED_BYTES = 64 * 1024
 """How much is read of the requests behind the one that is being answered."""
+FAREWELL_SECONDS = 1.0
+"""How long a connection without a request stays open while draining: one may be under way."""
 
 
 class HTTP1Connection:
@@ -40,6 +42,9 @@ class HTTP1Connection:
 
     Args:
         host: the connection's shell.
+
+    Attributes:
+        is_draining: it ends once its request is answered.
     """
 
     def __init__(self, host: Host) -> None:
@@ -50,7 +55,8 @@ class HTTP1Connection:
         self._queued_bytes = 0
         self._is_turn_over = False
         self._is_closing = False
-        self._is_draining = False
+        self.is_draining = False
+        self._drained_at = 0.0
         self._since = host.clock()  # the last request's end, or the first byte of the next one's head
         self._has_begun = False  # the next one's head
 
@@ -78,6 +84,11 @@ class HTTP1Connection:
     def is_idle(self) -> bool:
         """Whether no request is in flight."""
         return self._turn is None and not self._parser.has_begun
+
+    @property
+    def requests_in_flight(self) -> int:
+        """One or none."""
+        return int(self._turn is not None)
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client."""
@@ -128,14 +139,16 @@ class HTTP1Connection:
                 self._since = now
             elif now - self._since > limits.header_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head took too long.")
-        elif now - self._since > limits.idle_seconds:
-            self._close()
+        else:
+            has_said_farewell = self.is_draining and now - self._drained_at > FAREWELL_SECONDS
+            if has_said_farewell or now - self._since > limits.idle_seconds:
+                self._close()
 
     def drain(self) -> None:
-        """Answer the request in flight, and end."""
-        self._is_draining = True
-        if self.is_idle:
-            self._close()
+        """Answer the request in flight, or one that is under way, and end."""
+        if not self.is_draining:
+            self.is_draining = True
+            self._drained_at = self._host.clock()
 
     def lose(self) -> None:
         """The connection is gone."""
@@ -188,7 +201,7 @@ class HTTP1Connection:
 
     def end_turn(self, *, keeps_alive: bool) -> None:
         """The answer is complete."""
-        if not keeps_alive or self._is_draining:
+        if not keeps_alive or self.is_draining:
             self._close()
             return
         self._current().forget_unread()
@@ -211,7 +224,7 @@ class HTTP1Connection:
         self._since = self._host.clock()
         self._has_begun = False
         self._parser.start_next()
-        if self._is_draining and self.is_idle:
+        if self.is_draining and self.is_idle:
             self._close()
             return
         self.advance()
@@ -223,7 +236,7 @@ class HTTP1Connection:
             raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
         if host.account.is_exhausted:
             raise BadRequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Too much waits for this client already.")
-        turn = self._turn = Turn(self, host, request, is_draining=self._is_draining)
+        turn = self._turn = Turn(self, host, request)
         if "websocket" in request.upgrade:
             exchange = self._begin_websocket(turn, request)
         else:

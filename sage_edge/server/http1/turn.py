@@ -25,15 +25,13 @@ class Turn:
         connection: it has its turn on.
         host: the connection's shell.
         request: its head.
-        is_draining: the connection ends after it.
     """
 
-    def __init__(self, connection: HTTP1Connection, host: Host, request: Request, *, is_draining: bool) -> None:
+    def __init__(self, connection: HTTP1Connection, host: Host, request: Request) -> None:
         self._connection = connection
         self._host = host
         self._request = request
         self._framing: ResponseFraming | None = None
-        self._is_draining = is_draining
         self._waiting_bytes = 0
         self._is_over = False
         self.exchange: Exchange | None = None
@@ -104,7 +102,7 @@ class Turn:
             return
         # With the body still on its way the connection cannot be used again, and its client must know
         # before it sends the next request (RFC 9112 section 9.6).
-        keeps_alive = self._request.keeps_alive and self.is_request_over and not self._is_draining
+        keeps_alive = self._request.keeps_alive and self.is_request_over and not self._connection.is_draining
         framing = ResponseFraming(self._request.method, self._request.version, keeps_alive=keeps_alive)
         self._connection.write(framing.start(status, fields))
         self._framing = framing

@@ -94,6 +94,11 @@ class HTTP2Connection:
         """Whether no stream is open."""
         return not self._streams
 
+    @property
+    def requests_in_flight(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
     def receive(self, data: bytes) -> None:
         """Take bytes from the client."""
         if self._is_closing:
@@ -145,8 +150,6 @@ class HTTP2Connection:
         if self._is_closing or self._farewell.has_begun:
             return
         self._farewell.begin(self._host.clock())
-        if not self._waits.has_greeted:  # nothing is under way
-            self._announce_end()
         self._host.wake()
 
     def lose(self) -> None:

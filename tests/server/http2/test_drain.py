@@ -78,14 +78,29 @@ def test_an_idle_connection_ends_after_the_round_trip() -> None:
     assert client.goaways == [(LARGEST_WINDOW_BYTES, NO_ERROR), (0, NO_ERROR)]
 
 
-def test_a_client_that_has_said_nothing_yet_is_told_at_once() -> None:
+def test_a_client_that_has_said_nothing_yet_is_waited_for_as_long() -> None:
     client = HTTP2Client(is_open=False)
     client.connection.drain()
-    assert client.connection.wants_close
     assert client.take()[0].kind == SETTINGS
-    assert client.goaways[-1] == (0, NO_ERROR)
+    client.wait(0.9)
+    assert not client.connection.wants_close
+    client.wait(0.2)
+    assert client.connection.wants_close
+    client.take()
+    assert client.goaways == [(LARGEST_WINDOW_BYTES, NO_ERROR), (0, NO_ERROR)]
+
+
+def test_the_first_requests_of_a_connection_that_is_just_opened_are_served() -> None:
+    client = HTTP2Client(is_open=False)
+    client.connection.drain()
     client.send(PREFACE, settings_frame())
-    assert client.take() == []
+    stream_id, exchange = client.ask()
+    respond(exchange)
+    client.take()
+    acknowledge(client)
+    client.take()
+    assert client.goaways[-1] == (stream_id, NO_ERROR)
+    assert client.answer(stream_id).status == 200
 
 
 def test_a_drain_is_announced_once() -> None:

@@ -1,0 +1,84 @@
+"""The end of a worker's service: what has been asked for, how far it has come, and its limit.
+
+Keeps time and tells. Closing listeners and connections is `server.worker`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+log = structlog.get_logger(__name__)
+
+REPORT_SECONDS = 1.0
+"""How often it is told what is left."""
+
+
+class Drain:
+    """One drain, begun or not.
+
+    Args:
+        delay_seconds: how long the listeners stay open once it has begun, so that balancers notice.
+        limit_seconds: how long streams may go on after that.
+        show: takes a line, "" for none, that replaces the one before, for a person at a terminal; where None, what
+            is left is logged.
+    """
+
+    def __init__(
+        self, *, delay_seconds: float, limit_seconds: float, show: Callable[[str], None] | None = None
+    ) -> None:
+        self.count_streams: Callable[[], int] = int
+        """The worker's: how many requests are in flight."""
+        self._delay_seconds = delay_seconds
+        self._limit_seconds = limit_seconds
+        self._show = show
+        self._begun = trio.Event()
+        self._deadline = 0.0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether no new requests are wanted."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Ask for the end."""
+        self._deadline = trio.current_time() + self._delay_seconds + self._limit_seconds
+        self._begun.set()
+
+    async def wait_for_last_call(self) -> None:
+        """Wait until the listeners are to be closed."""
+        await self._begun.wait()
+        if self._delay_seconds:
+            await self._report_until(trio.current_time() + self._delay_seconds)
+
+    async def limit(self, connections: trio.CancelScope) -> None:
+        """Tell each second what is left, and cut it when the time is up."""
+        try:
+            await self._report_until(self._deadline)
+            self.log_cut("the drain limit is reached")
+            connections.cancel()
+        finally:
+            if self._show:
+                self._show("")
+
+    def log_cut(self, reason: str) -> None:
+        """Log that what is still in flight is about to be cut, if anything is."""
+        if streams := self.count_streams():
+            log.warning("streams cut", streams=streams, reason=reason)
+
+    def describe(self) -> str:
+        """How far it is, in a line."""
+        return f"draining: {self.count_streams()} streams in flight, {self._seconds_left():.0f} s left"
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self._deadline - trio.current_time())
+
+    async def _report_until(self, time: float) -> None:
+        while (left_seconds := time - trio.current_time()) > 0:
+            await trio.sleep(min(REPORT_SECONDS, left_seconds))
+            if self._show:
+                self._show(self.describe())
+            elif streams := self.count_streams():
+                log.info("streams in flight", streams=streams, seconds_left=round(self._seconds_left()))

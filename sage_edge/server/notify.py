@@ -1,0 +1,131 @@
+"""Tells the service manager how the process is: one datagram at a time, as sd_notify(3) describes.
+
+What is said here, and the heartbeat. Nothing depends on it: where no service manager listens, or one
+that does not answer, everything goes on without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, MutableMapping
+
+import structlog
+import trio
+
+log = structlog.get_logger(__name__)
+
+SOCKET_VARIABLE = "NOTIFY_SOCKET"
+WATCHDOG_VARIABLE = "WATCHDOG_USEC"
+WATCHDOG_PROCESS_VARIABLE = "WATCHDOG_PID"
+
+STATUS_SECONDS = 1.0
+"""How often the status line is looked at, and told where it has changed."""
+EXTENSION_SECONDS = 15.0
+"""How much more time is asked for, each `STATUS_SECONDS`, while something slow is under way. A loop that hangs asks
+for none, so that the service manager's own limit ends it."""
+
+
+class Notifier:
+    """The service manager's ear. Its methods never wait and never raise.
+
+    Args:
+        address: of its datagram socket: a path, or a name that begins with `@` in Linux's abstract space; None
+            where there is none.
+        watchdog_seconds: within which it expects each heartbeat; None where it expects none.
+    """
+
+    def __init__(self, address: str | None = None, *, watchdog_seconds: float | None = None) -> None:
+        self.watchdog_seconds = watchdog_seconds if address else None
+        self._address = address
+        self._status = ""
+
+    @classmethod
+    def from_environment(cls, environ: MutableMapping[str, str]) -> Notifier:
+        """The one that the environment names. The variables are removed, so that no child takes them for its own.
+
+        Args:
+            environ: usually `os.environ`.
+        """
+        address = environ.pop(SOCKET_VARIABLE, None)
+        interval = environ.pop(WATCHDOG_VARIABLE, "")
+        process = environ.pop(WATCHDOG_PROCESS_VARIABLE, None)
+        is_expected = interval.isdecimal() and int(interval) > 0 and process in {None, str(os.getpid())}
+        return cls(address, watchdog_seconds=int(interval) / 1e6 if is_expected else None)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager to tell."""
+        return self._address is not None
+
+    def ready(self, status: str) -> None:
+        """Start-up, or a reload, is complete."""
+        self._status = status
+        self._send("READY=1", f"STATUS={status}")
+
+    def reloading(self, status: str) -> None:
+        """A reload begins; `ready` ends it."""
+        self._status = status
+        # Type=notify-reload tells by the time which of two reloads is meant.
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", f"STATUS={status}")
+
+    def stopping(self, status: str) -> None:
+        """The end begins."""
+        self._status = status
+        self._send("STOPPING=1", f"STATUS={status}")
+
+    def status(self, text: str) -> None:
+        """Show a line in `systemctl status`; the one that is shown already is not told again."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
+
+    def beat(self) -> None:
+        """Tell the watchdog that the process lives."""
+        self._send("WATCHDOG=1")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Ask for so much more time, from now, for start-up or the end."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def _send(self, *assignments: str) -> None:
+        if not self._address:
+            return
+        # A line ends an assignment: text from elsewhere must not begin another.
+        message = "\n".join(assignment.replace("\n", " ") for assignment in assignments)
+        address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto(message.encode(), address)
+        except (OSError, ValueError) as error:
+            log.debug("the service manager was not told", message=message, error=repr(error))
+
+
+async def keep_notified(
+    notifier: Notifier, describe_status: Callable[[], str], is_in_transition: Callable[[], bool]
+) -> None:
+    """Beat, and tell the status, for as long as the loop turns; runs until it is cancelled.
+
+    Args:
+        notifier: whom to tell; without one that is heard, this returns at once.
+        describe_status: the status line now.
+        is_in_transition: whether start-up or the end is under way, and needs its time.
+    """
+    if not notifier.is_heard:
+        return
+    async with trio.open_nursery() as nursery:
+        if notifier.watchdog_seconds is not None:
+            nursery.start_soon(_beat, notifier, notifier.watchdog_seconds / 2)
+        while True:
+            notifier.status(describe_status())
+            if is_in_transition():
+                notifier.extend_timeout(EXTENSION_SECONDS)
+            await trio.sleep(STATUS_SECONDS)
+
+
+async def _beat(notifier: Notifier, interval_seconds: float) -> None:
+    while True:
+        notifier.beat()
+        await trio.sleep(interval_seconds)

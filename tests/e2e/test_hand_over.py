@@ -1,0 +1,212 @@
+"""A new edge takes the address over from an old one: no connection is refused, none is reset, none sees a 503."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kit.edge import Edge, run_edge, running_edge
+from tests.server.test_run import wait_until_closed
+
+GATEWAY = r"""
+import asyncio, os, pathlib
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await asyncio.sleep(0.5)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    body = f"{os.getpid()}\n".encode()
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    while scope["path"] == "/stream" and not pathlib.Path("finish").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"finished"})
+"""
+REQUEST = b"GET /%b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Path:
+    """A directory with a gateway that takes a while to start and says which process it is in."""
+    (tmp_path / "handed.py").write_text(GATEWAY)
+    return tmp_path
+
+
+class Load:
+    """New connections, one after the other on each of a few threads, with one request each."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self.failures: list[str] = []
+        self.answers: dict[int, int] = {}
+
+    @contextmanager
+    def running(self, threads: int = 4) -> Iterator[Load]:
+        """The load, until the block ends."""
+        workers = [threading.Thread(target=self._ask_on) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        try:
+            yield self
+        finally:
+            self._is_over.set()
+            for worker in workers:
+                worker.join()
+
+    def wait_for(self, process: int, count: int = 200) -> None:
+        """Wait until a process has given so many answers from now on."""
+        deadline = time.monotonic() + 30
+        target = self.answers.get(process, 0) + count
+        while self.answers.get(process, 0) < target:
+            assert time.monotonic() < deadline, f"{self.answers} {self.failures[:3]}"
+            time.sleep(0.01)
+
+    def _ask_on(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                answer = ask(self._port)
+                process = int(answer.split(b"\r\n\r\n", 1)[1].split(b"\n")[1])
+            except (OSError, ValueError, IndexError) as error:
+                self.failures.append(repr(error))
+                continue
+            with self._lock:
+                self.answers[process] = self.answers.get(process, 0) + 1
+
+
+def ask(port: int) -> bytes:
+    """One request on a connection of its own; the whole answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        sock.sendall(REQUEST % b"")
+        answer = b"".join(iter(lambda: sock.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    if not answer.rstrip().endswith((b"finished", b"finished\r\n0")):
+        raise ValueError(f"cut: {answer!r}")
+    return answer
+
+
+def test_passed_sockets_refuse_nothing_over_three_versions(gateway: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as passed:
+        number, port = passed.fileno(), passed.getsockname()[1]
+
+        @contextmanager
+        def version() -> Iterator[Edge]:
+            options = ("--gateway", "handed:app")
+            with running_edge(*options, cwd=gateway, binds=("--bind", f"fd://{number}"), pass_fds=[number]) as edge:
+                yield edge
+
+        hand_over_twice(port, version)
+
+
+def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path) -> None:
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+
+        @contextmanager
+        def version() -> Iterator[Edge]:
+            binds = ("--bind", f"127.0.0.1:{port}", "--reuse-port")
+            with running_edge("--gateway", "handed:app", cwd=gateway, binds=binds) as edge:
+                yield edge
+
+        hand_over_twice(port, version)
+
+
+def hand_over_twice(port: int, version) -> None:  # type: ignore[no-untyped-def]
+    with version() as first, Load(port).running() as load:
+        load.wait_for(first.process.pid)
+        with version() as second:
+            load.wait_for(second.process.pid)
+            assert first.stop() == 0
+            load.wait_for(second.process.pid)
+            with version() as third:
+                load.wait_for(third.process.pid)
+                assert second.stop() == 0
+                load.wait_for(third.process.pid)
+    assert load.failures == []
+    assert set(load.answers) == {edge.process.pid for edge in (first, second, third)}
+
+
+def test_what_the_system_has_accepted_is_served_before_the_listener_closes(gateway: Path) -> None:
+    with running_edge("--gateway", "handed:app", cwd=gateway) as edge:
+        # Connections that wait in the queue: a stopped process accepts none.
+        edge.process.send_signal(signal.SIGSTOP)
+        clients = [socket.create_connection(("127.0.0.1", edge.port), timeout=30) for _ in range(50)]
+        for client in clients[::2]:
+            client.sendall(REQUEST % b"")
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.send_signal(signal.SIGCONT)
+        edge.log.wait_for(r"\[info\] draining")
+        for client in clients[1::2]:  # the other half ask within the round trip that they are given
+            client.sendall(REQUEST % b"")
+        for client in clients:
+            with client:
+                assert b"finished" in b"".join(iter(lambda client=client: client.recv(65_536), b""))
+        assert edge.process.wait(20) == 0
+
+
+def test_streams_of_the_old_version_finish_while_the_new_one_serves(gateway: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as passed:
+        number, port = passed.fileno(), passed.getsockname()[1]
+        common = {"cwd": gateway, "binds": ("--bind", f"fd://{number}"), "pass_fds": [number]}
+        with running_edge("--gateway", "handed:app", **common) as old:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as stream:
+                stream.sendall(REQUEST % b"stream")
+                received = stream.recv(65_536)
+                with running_edge("--gateway", "handed:app", **common) as new:
+                    old.process.send_signal(signal.SIGTERM)
+                    old.log.wait_for(r"streams in flight .*streams=1")
+                    assert f"{new.process.pid}\n".encode() in ask(port)
+                    (gateway / "finish").touch()
+                    received += b"".join(iter(lambda: stream.recv(65_536), b""))
+                    assert old.process.wait(20) == 0
+                    assert f"{old.process.pid}\n".encode() in received
+                    assert b"finished" in received
+
+
+def test_listeners_stay_open_for_the_drain_delay_and_say_that_they_drain(gateway: Path) -> None:
+    options = ("--gateway", "handed:app", "--drain-delay-seconds", "3")
+    with running_edge(*options, cwd=gateway) as edge:
+        edge.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        edge.log.wait_for(r"\[info\] draining")
+        with edge.client(http2=False) as client:
+            readiness = client.get("/readyz")
+            assert (readiness.status_code, readiness.json()["status"]) == (503, "draining")
+            assert client.get("/healthz").status_code == 200
+        assert f"{edge.process.pid}\n".encode() in ask(edge.port), "new requests are still served"
+        assert time.monotonic() - started < 3
+        wait_until_closed(edge)
+        assert time.monotonic() - started > 2.9
+        assert edge.process.wait(20) == 0
+
+
+def test_a_second_signal_ends_the_delay_too(gateway: Path) -> None:
+    options = ("--gateway", "handed:app", "--drain-delay-seconds", "600")
+    with running_edge(*options, cwd=gateway) as edge, socket.create_connection(("127.0.0.1", edge.port)) as stream:
+        stream.sendall(REQUEST % b"stream")
+        assert stream.recv(65_536)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.log.wait_for(r"\[info\] draining .*streams=1")
+        assert edge.stop(signal.SIGINT) == 0
+        edge.log.wait_for(r"streams cut .*streams=1 reason=.*second signal")
+
+
+def test_ports_are_not_taken_from_an_edge_that_does_not_share_them(gateway: Path) -> None:
+    with running_edge("--gateway", "handed:app", cwd=gateway) as edge:
+        result = run_edge("--no-llm", "--bind", f"127.0.0.1:{edge.port}", "--reuse-port")
+    assert result.returncode == 3
+    assert "the address is in use" in result.stderr

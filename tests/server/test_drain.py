@@ -1,0 +1,68 @@
+"""A drain's time: when listeners close, what is told while streams go on, and the cut."""
+
+from __future__ import annotations
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+
+from sage_edge.server.drain import Drain
+
+
+def counting_down(drain: Drain, *, until: float) -> None:
+    """One stream that is in flight until then."""
+    drain.count_streams = lambda: int(trio.current_time() < until)
+
+
+@pytest.mark.parametrize("delay_seconds", [0.0, 4.0])
+async def test_listeners_close_after_the_delay(autojump_clock: trio.testing.MockClock, delay_seconds: float) -> None:
+    drain = Drain(delay_seconds=delay_seconds, limit_seconds=10)
+    assert not drain.has_begun
+    drain.begin()
+    await drain.wait_for_last_call()
+    assert trio.current_time() == pytest.approx(delay_seconds)
+
+
+async def test_what_is_left_is_told_each_second_and_cut_at_the_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    drain = Drain(delay_seconds=2, limit_seconds=3)
+    counting_down(drain, until=1000)
+    with structlog.testing.capture_logs() as lines:
+        drain.begin()
+        await drain.wait_for_last_call()
+        with trio.CancelScope() as connections:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(drain.limit, connections)
+                await trio.sleep_forever()
+    assert trio.current_time() == pytest.approx(5)
+    told = [line["seconds_left"] for line in lines if line["event"] == "streams in flight"]
+    assert told == [4, 3, 2, 1, 0]
+    assert lines[-1]["event"] == "streams cut"
+    assert lines[-1]["streams"] == 1
+
+
+async def test_a_terminal_has_one_line_that_is_wiped_at_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    shown: list[str] = []
+    drain = Drain(delay_seconds=0, limit_seconds=5, show=shown.append)
+    counting_down(drain, until=1.5)
+    with structlog.testing.capture_logs() as lines:
+        drain.begin()
+        await drain.wait_for_last_call()
+        with trio.move_on_after(2.5):
+            await drain.limit(trio.CancelScope())
+    assert shown == [
+        "draining: 1 streams in flight, 4 s left",
+        "draining: 0 streams in flight, 3 s left",
+        "",
+    ]
+    assert lines == []
+
+
+async def test_nothing_is_logged_where_nothing_is_cut(autojump_clock: trio.testing.MockClock) -> None:
+    drain = Drain(delay_seconds=0, limit_seconds=3)
+    with structlog.testing.capture_logs() as lines:
+        drain.begin()
+        await drain.limit(trio.CancelScope())
+    assert lines == []
