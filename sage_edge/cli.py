@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -191,21 +191,37 @@ def _root(
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
     # What serves is imported by the commands that need it: the others answer sooner.
+    import structlog
     import trio
 
     from sage_edge.server.activation import PassedSockets
     from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
+    from sage_edge.server.supervisor import Supervisor
+    from sage_edge.server.worker_link import WorkerLink
 
-    # First, so that nothing that a gateway starts takes what systemd says for its own.
+    # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
+    link = WorkerLink.from_environment(os.environ)
+    is_terminal = sys.stderr.isatty() and configuration.settings.log_format == "text"
+    run_one = partial(run_edge, notifier=notifier, show_drain=_show_drain if is_terminal else None)
+    if link is not None:
+        structlog.contextvars.bind_contextvars(worker=link.number)
+        plan = prepare(configuration, sockets=link.listeners)
+        name, links = _gateway_of(plan)
+        trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
+        return
     notifier.status("loading the gateway")
     notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
+    if configuration.settings.workers is not None:
+        plan = prepare(configuration, passed, loads_gateway=False)
+        command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
+        supervisor = Supervisor(plan.settings, command, plan.sockets, partial(_announce, plan), notifier)
+        trio.run(supervisor.run)
+        return
     plan = prepare(configuration, passed)
-    is_terminal = sys.stderr.isatty() and configuration.settings.log_format == "text"
-    show_drain = _show_drain if is_terminal else None
-    trio.run(partial(run_edge, plan, partial(_announce, plan), notifier=notifier, show_drain=show_drain))
+    trio.run(partial(run_one, plan, partial(_announce, plan, *_gateway_of(plan))))
 
 
 def _show_drain(line: str) -> None:
@@ -213,25 +229,31 @@ def _show_drain(line: str) -> None:
     print(f"\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
 
 
-def _announce(plan: Any) -> None:
+def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
+    """A plan's gateway by name, and its links by title."""
+    return (plan.gateway.reference, plan.gateway.links) if plan.gateway else (None, {})
+
+
+def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> None:
     """Say what is served where: a table for people, a log line for machines."""
     import structlog
 
     from sage_edge.server.listener import describe_address
 
-    rows = _describe(plan, [describe_address(sock) for sock in plan.sockets])
+    rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
     else:
         print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)
 
 
-def _describe(plan: Any, addresses: Sequence[str]) -> list[Row]:
+def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, links: Mapping[str, str]) -> list[Row]:
     settings: Settings = plan.settings
     rows = describe_listeners(addresses, is_tls=settings.is_tls)
     base_url = find_base_url(addresses, is_tls=settings.is_tls)
-    name, links = (plan.gateway.reference, plan.gateway.links) if plan.gateway else (None, {})
-    rows += describe_mounts(settings, name, links, base_url)
+    rows += describe_mounts(settings, gateway_name, links, base_url)
+    if settings.workers is not None:
+        rows.append(("workers", f"{settings.workers}, under the supervisor with pid {os.getpid()}"))
     if plan.tls:
         certificate = plan.tls.certificate
         days_left = certificate.days_left(datetime.now(UTC))
@@ -249,7 +271,9 @@ def check(configuration: Configuration) -> None:
 
     plan = prepare(configuration, is_check=True)
     addresses = [str(bind) for bind in plan.settings.binds]
-    print("\n".join(["sage-edge: everything is in order", *format_rows(_describe(plan, addresses))]))
+    print(
+        "\n".join(["sage-edge: everything is in order", *format_rows(_describe(plan, addresses, *_gateway_of(plan)))])
+    )
 
 
 @app.command(name="config")

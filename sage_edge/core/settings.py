@@ -198,6 +198,17 @@ class LifeSettings(BaseModel):
         "balancers notice.",
     )
     drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after that.")
+    workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None,
+        description="Processes that serve, each with a gateway of its own, under a supervisor. "
+        "Without it, one process and no supervisor.",
+    )
+    max_requests: Count | None = Field(
+        None, description="Replace a worker after about so many requests; it finishes what it has begun."
+    )
+    max_memory_bytes: Annotated[int, Field(ge=2**20)] | None = Field(
+        None, description="Replace a worker that has about so much memory; it finishes what it has begun."
+    )
 
 
 GROUPS: Sequence[type[BaseModel]] = (
@@ -301,6 +312,14 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             setting="reuse_port",
             involved=frozenset({"bind"}),
         )
+    for name in ("max_requests", "max_memory_bytes"):
+        if getattr(settings, name) is not None and settings.workers is None:
+            yield Fault(
+                f"{option_of(name)}: there is no supervisor that could replace the process",
+                "add --workers 1, or more",
+                setting=name,
+                involved=frozenset({"workers"}),
+            )
 
 
 def option_of(name: str) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
@@ -49,6 +50,44 @@ def open_listeners(
         close_listeners(sockets)
         return [], faults
     return sockets, []
+
+
+def inherit(descriptors: Iterable[int]) -> list[socket.socket]:
+    """Listening sockets, or bound ones that will listen, which the parent process has opened."""
+    sockets = [InheritedSocket(fileno=descriptor) for descriptor in descriptors]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    return list(sockets)
+
+
+def spread(sockets: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
+    """Sockets for several processes, so that the system spreads connections evenly over them (SO_REUSEPORT).
+
+    Of one socket alone, the process that went to sleep last would get nearly all connections. Where the system
+    cannot, and for Unix and inherited sockets, all get the same one.
+
+    Args:
+        sockets: opened here.
+        count: of processes; the first gets `sockets`.
+    """
+    return [list(sockets), *([_duplicate(sock) for sock in sockets] for _ in range(1, count))]
+
+
+def _duplicate(sock: socket.socket) -> socket.socket:
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX or isinstance(sock, InheritedSocket):
+        return sock
+    # Only now, so that another edge's port was no less taken for it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    other = socket.socket(sock.family, sock.type, sock.proto)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    other.bind(sock.getsockname())
+    other.setblocking(False)
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        _listen(other)
+    return other
 
 
 def close_listeners(sockets: Sequence[socket.socket]) -> None:

@@ -47,13 +47,22 @@ class Plan:
     sockets: list[socket.socket]
 
 
-def prepare(configuration: Configuration, passed: PassedSockets | None = None, *, is_check: bool = False) -> Plan:
+def prepare(
+    configuration: Configuration,
+    passed: PassedSockets | None = None,
+    *,
+    is_check: bool = False,
+    loads_gateway: bool = True,
+    sockets: Sequence[socket.socket] | None = None,
+) -> Plan:
     """Turn a configuration into a plan.
 
     Args:
         configuration: as read; its faults are reported with those found here.
         passed: sockets that systemd passes on. They are listened on where the configuration does not say where to.
         is_check: open no socket and create no certificate. A running edge is left alone by that.
+        loads_gateway: False where others will, and the plan is theirs.
+        sockets: that are open already, in place of those the settings name.
 
     Raises:
         EdgeError: with every fault found.
@@ -66,22 +75,25 @@ def prepare(configuration: Configuration, passed: PassedSockets | None = None, *
         tls, found = _prepare_tls(settings, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
-    sockets: list[socket.socket] = []
+    opened: list[socket.socket] = []
     if not is_check and not faulty & {"host", "port", "bind"}:
-        is_activated = bool(passed) and configuration.has_defaults("bind", "host", "port")
-        binds = (SystemdBind(),) if is_activated else settings.binds
-        sockets, found = open_listeners(binds, passed, is_port_shared=settings.reuse_port)
-        faults.extend(found)
+        if sockets is None:
+            is_activated = bool(passed) and configuration.has_defaults("bind", "host", "port")
+            binds = (SystemdBind(),) if is_activated else settings.binds
+            opened, found = open_listeners(binds, passed, is_port_shared=settings.reuse_port)
+            faults.extend(found)
+        else:
+            opened = list(sockets)
     gateway = None
-    if not settings.no_llm and not faulty & {"gateway", "no_llm"}:
+    if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
         try:
             gateway = load_gateway(settings.gateway, limit_seconds=settings.startup_seconds)
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners(sockets)
+        close_listeners(opened)
         raise EdgeError(*faults)
-    return Plan(settings, tls, gateway, sockets)
+    return Plan(settings, tls, gateway, opened)
 
 
 def _prepare_tls(settings: Settings, *, is_check: bool) -> tuple[TLS | None, Sequence[Fault]]:

@@ -26,15 +26,18 @@ from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.app.health import MountSummary, build_health_app
 from sage_edge.app.lifespan import Mount
 from sage_edge.app.native import NativeApplication
+from sage_edge.app.request_count import RequestCountLayer
 from sage_edge.app.stack import build_stack
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.readiness import Check, Phase, Readiness
+from sage_edge.core.supervision import vary
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.drain import Drain
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
 from sage_edge.server.tls import expiry_warning
+from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +58,7 @@ async def run(
     *,
     notifier: Notifier,
     show_drain: Callable[[str], None] | None = None,
+    link: WorkerLink | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends at once.
 
@@ -66,6 +70,7 @@ async def run(
             the edge is ready.
         notifier: the service manager's.
         show_drain: see `Drain`.
+        link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
 
     Raises:
         EdgeError: the gateway failed to start.
@@ -79,9 +84,13 @@ async def run(
         lifespan = _build_lifespan(stack)
         started = trio.Event()
         drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
+        if link is not None:
+            readiness.add_check("workers", partial(_check_workers, link))
         with _suppress_startup_failure():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_signals, drain, readiness, notifier, nursery.cancel_scope)
+                if link is not None:
+                    nursery.start_soon(_follow_supervisor, link, drain, readiness, nursery.cancel_scope)
                 nursery.start_soon(
                     keep_notified,
                     notifier,
@@ -90,13 +99,15 @@ async def run(
                 )
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_serve, plan, stack, started, drain)
+                    serving.start_soon(_serve, plan, stack, started, drain, link)
                     announce()
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
                         _become_ready(readiness)
                         notifier.ready(_describe_status(readiness, drain))
                         started.set()
+                        if link is not None:
+                            link.say("ready")
                 log.info("stopping")
                 await lifespan.wait_for_shutdown()
                 nursery.cancel_scope.cancel()
@@ -163,7 +174,11 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
     return Lifespan(ASGIWrapper(cast(Any, stack)), config, {})
 
 
-async def _serve(plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain) -> None:
+async def _serve(
+    plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain, link: WorkerLink | None
+) -> None:
+    if link is not None and plan.settings.max_requests is not None:
+        stack = RequestCountLayer(stack, vary(plan.settings.max_requests), partial(link.say, "recycle"))
     await worker.serve(
         stack,
         plan.sockets,
@@ -171,6 +186,7 @@ async def _serve(plan: Plan, stack: ASGIApplication, started: trio.Event, drain:
         limits=plan.settings.limits,
         started=started,
         drain=drain,
+        link=link,
     )
 
 
@@ -208,6 +224,16 @@ def _describe_status(readiness: Readiness, drain: Drain) -> str:
     return f"{report.status}: {failed}" if report.status == "degraded" else report.status
 
 
+async def _follow_supervisor(link: WorkerLink, drain: Drain, readiness: Readiness, scope: trio.CancelScope) -> None:
+    await link.run()
+    log.error("the supervisor is gone: draining")
+    if readiness.phase is Phase.STARTING:
+        scope.cancel()
+    else:
+        readiness.advance(Phase.DRAINING)
+        drain.begin()
+
+
 @contextmanager
 def _suppress_startup_failure() -> Iterator[None]:
     """Hypercorn raises on a failed start-up; the dispatcher has the reasons, mount by mount."""
@@ -228,6 +254,11 @@ def _check_lag(lag_seconds: float) -> Check:
     is_ok = lag_seconds <= LAG_LIMIT_SECONDS
     detail = f"the gateway's event loop {'answers' if is_ok else 'does not answer'}"
     return Check(is_ok, detail, {"lag_seconds": round(lag_seconds, 3)})
+
+
+def _check_workers(link: WorkerLink) -> Check:
+    measures = {"worker": link.number, "ready": link.ready, "wanted": link.wanted}
+    return Check(True, f"{link.ready} of {link.wanted} workers are ready", measures)
 
 
 def _check_certificate(certificate: CertificateInfo, now: datetime) -> Check:

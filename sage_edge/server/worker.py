@@ -23,6 +23,7 @@ from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.listener import accept_queued, is_shared, remove_paths, start_listening
+from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,7 @@ async def serve(
     limits: Limits,
     started: trio.Event,
     drain: Drain,
+    link: WorkerLink | None = None,
 ) -> None:
     """Accept and serve connections until `drain` has begun, and end as it says.
 
@@ -61,9 +63,10 @@ async def serve(
         limits: of each connection.
         started: from when on shared sockets are accepted from; others are at once.
         drain: begun from elsewhere.
+        link: to the supervisor, where there are other workers, whose sockets are covered while they are away.
     """
     worker = Worker(Service(application, limits, tls, Flusher(), Fairness()))
-    await worker.run(sockets, started, drain)
+    await worker.run(sockets, started, drain, link)
 
 
 class Worker:
@@ -83,10 +86,13 @@ class Worker:
             max_buffered_bytes=limits.max_buffered_bytes,
         )
         self._connections: set[Connection] = set()
+        self._is_draining = False
         self._refused = 0
         self._reported_at = -REPORT_SECONDS
 
-    async def run(self, sockets: Sequence[socket.socket], started: trio.Event, drain: Drain) -> None:
+    async def run(
+        self, sockets: Sequence[socket.socket], started: trio.Event, drain: Drain, link: WorkerLink | None = None
+    ) -> None:
         """Serve until `drain` has begun, and end as it says."""
         drain.count_streams = self._count_streams
         async with trio.open_nursery() as helping:
@@ -97,6 +103,9 @@ class Worker:
                 async with trio.open_nursery() as accepting:
                     for listener in sockets:
                         accepting.start_soon(self._accept, listener, started, connections)
+                    if link is not None:
+                        for place, others in link.other_listeners.items():
+                            accepting.start_soon(self._cover, link, place, others, connections)
                     try:
                         await drain.wait_for_last_call()
                     finally:
@@ -108,9 +117,22 @@ class Worker:
                     listener.close()
                 await self._context.terminated.set()
                 helping.start_soon(drain.limit, connections.cancel_scope)
+                self._is_draining = True
                 for connection in list(self._connections):
                     connection.drain()
             helping.cancel_scope.cancel()
+
+    async def _cover(
+        self, link: WorkerLink, place: int, sockets: Sequence[socket.socket], connections: trio.Nursery
+    ) -> None:
+        """Accept in place of another worker, whenever it is away: nobody waits for its return."""
+        while True:
+            await link.wait_until(lambda: place in link.absent)
+            async with trio.open_nursery() as accepting:
+                for listener in sockets:
+                    accepting.start_soon(self._accept, listener, link.told, connections)
+                await link.wait_until(lambda: place not in link.absent)
+                accepting.cancel_scope.cancel()
 
     async def _accept(self, listener: socket.socket, started: trio.Event, connections: trio.Nursery) -> None:
         if is_shared(listener):
@@ -145,10 +167,12 @@ class Worker:
             sock.close()
             self._accounts.close(client)
             return
-        self._connections.add(connection)
         connections.start_soon(self._run, connection, client)
 
     async def _run(self, connection: Connection, client: str) -> None:
+        self._connections.add(connection)
+        if self._is_draining:
+            connection.drain()
         try:
             await connection.run()
         finally:

@@ -57,6 +57,9 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "access_log": (False, "no", False),
     "drain_delay_seconds": (1.0, "2", 3.5),
     "drain_seconds": (1.0, "2", 3.5),
+    "workers": (1, "2", 3),
+    "max_requests": (1, "2", 3),
+    "max_memory_bytes": (2**20, str(2**21), 2**22),
 }
 
 

@@ -79,6 +79,9 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "access_log": st.booleans(),
     "drain_delay_seconds": seconds,
     "drain_seconds": seconds,
+    "workers": st.integers(1, 256),
+    "max_requests": counts,
+    "max_memory_bytes": st.integers(2**20),
 }
 
 

@@ -6,8 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -91,8 +91,7 @@ def ask(port: int) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
         sock.sendall(REQUEST % b"")
         answer = b"".join(iter(lambda: sock.recv(65_536), b""))
-    assert answer.startswith(b"HTTP/1.1 200 "), answer
-    if not answer.rstrip().endswith((b"finished", b"finished\r\n0")):
+    if not answer.startswith(b"HTTP/1.1 200 ") or not answer.rstrip().endswith((b"finished", b"finished\r\n0")):
         raise ValueError(f"cut: {answer!r}")
     return answer
 
@@ -125,19 +124,20 @@ def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path) -> Non
         hand_over_twice(port, version)
 
 
-def hand_over_twice(port: int, version) -> None:  # type: ignore[no-untyped-def]
-    with version() as first, Load(port).running() as load:
-        load.wait_for(first.process.pid)
-        with version() as second:
-            load.wait_for(second.process.pid)
-            assert first.stop() == 0
-            load.wait_for(second.process.pid)
-            with version() as third:
-                load.wait_for(third.process.pid)
-                assert second.stop() == 0
-                load.wait_for(third.process.pid)
+def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]]) -> None:
+    """Two hand-overs under a load of new connections."""
+    load = Load(port)
+    with ExitStack() as stack:
+        edges = [stack.enter_context(version())]
+        with load.running():
+            load.wait_for(edges[0].process.pid)
+            for old in range(2):
+                edges.append(stack.enter_context(version()))
+                load.wait_for(edges[-1].process.pid)
+                assert edges[old].stop() == 0
+                load.wait_for(edges[-1].process.pid)
     assert load.failures == []
-    assert set(load.answers) == {edge.process.pid for edge in (first, second, third)}
+    assert set(load.answers) == {edge.process.pid for edge in edges}
 
 
 def test_what_the_system_has_accepted_is_served_before_the_listener_closes(gateway: Path) -> None:
@@ -162,19 +162,21 @@ def test_streams_of_the_old_version_finish_while_the_new_one_serves(gateway: Pat
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as passed:
         number, port = passed.fileno(), passed.getsockname()[1]
         common = {"cwd": gateway, "binds": ("--bind", f"fd://{number}"), "pass_fds": [number]}
-        with running_edge("--gateway", "handed:app", **common) as old:
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as stream:
-                stream.sendall(REQUEST % b"stream")
-                received = stream.recv(65_536)
-                with running_edge("--gateway", "handed:app", **common) as new:
-                    old.process.send_signal(signal.SIGTERM)
-                    old.log.wait_for(r"streams in flight .*streams=1")
-                    assert f"{new.process.pid}\n".encode() in ask(port)
-                    (gateway / "finish").touch()
-                    received += b"".join(iter(lambda: stream.recv(65_536), b""))
-                    assert old.process.wait(20) == 0
-                    assert f"{old.process.pid}\n".encode() in received
-                    assert b"finished" in received
+        with (
+            running_edge("--gateway", "handed:app", **common) as old,
+            socket.create_connection(("127.0.0.1", port), timeout=30) as stream,
+        ):
+            stream.sendall(REQUEST % b"stream")
+            received = stream.recv(65_536)
+            with running_edge("--gateway", "handed:app", **common) as new:
+                old.process.send_signal(signal.SIGTERM)
+                old.log.wait_for(r"streams in flight .*streams=1")
+                assert f"{new.process.pid}\n".encode() in ask(port)
+                (gateway / "finish").touch()
+                received += b"".join(iter(lambda: stream.recv(65_536), b""))
+                assert old.process.wait(20) == 0
+            assert f"{old.process.pid}\n".encode() in received
+            assert b"finished" in received
 
 
 def test_listeners_stay_open_for_the_drain_delay_and_say_that_they_drain(gateway: Path) -> None:

@@ -1,0 +1,29 @@
+"""The layer that tells when so many requests have come, so that their worker is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+
+
+class RequestCountLayer:
+    """An ASGI application that calls another.
+
+    Args:
+        application: to call.
+        limit: of requests and WebSockets.
+        on_limit: called once, when the limit is reached.
+    """
+
+    def __init__(self, application: ASGIApplication, limit: int, on_limit: Callable[[], None]) -> None:
+        self._application = application
+        self._left = limit
+        self._on_limit = on_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count, and call the other."""
+        self._left -= 1
+        if self._left == 0:
+            self._on_limit()
+        await self._application(scope, receive, send)

@@ -1,0 +1,291 @@
+"""Keeps workers running on the same listening sockets: starts, replaces and restarts them, and passes signals on.
+
+The supervisor holds the sockets, so that no connection is refused or lost while workers come and go: what one
+that leaves has not accepted, another will. It serves nothing itself. When to give up is `core.supervision`'s.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.settings import Settings
+from sage_edge.core.supervision import RestartPolicy, vary
+from sage_edge.server.listener import close_listeners, spread
+from sage_edge.server.notify import Notifier, keep_notified
+from sage_edge.server.worker_process import WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+MEMORY_SECONDS = 5.0
+"""How often the workers' memory is looked at."""
+LATE_SECONDS = 10.0
+"""How long after its last moment to drain a worker is killed."""
+
+
+class Supervisor:
+    """The workers of an edge.
+
+    Args:
+        settings: of the edge.
+        command: that starts a worker.
+        listeners: to be served; closed at the end.
+        announce: called once the first of them accepts, with its gateway's name (None without) and links by title.
+        notifier: the service manager's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        listeners: Sequence[socket.socket],
+        announce: Callable[[str | None, Mapping[str, str]], None],
+        notifier: Notifier,
+    ) -> None:
+        self._settings = settings
+        self._command = command
+        self._listeners = spread(listeners, settings.workers or 1)
+        self._announce: Callable[[str | None, Mapping[str, str]], None] | None = announce
+        self._places = [_Place(number + 1) for number in range(settings.workers or 1)]
+        self._workers: set[WorkerProcess] = set()  # those that leave, too
+        self._notifier = notifier
+        self._stop = trio.Event()
+        self._first_is_ready = trio.Event()
+        self._is_restarting = False
+        self._fault: Fault | None = None
+        self._nursery: trio.Nursery
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT.
+
+        Raises:
+            EdgeError: workers fail to start, again and again; or the first does.
+        """
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._watch_signals)
+            watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
+            if self._settings.max_memory_bytes is not None:
+                watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
+            async with trio.open_nursery() as self._nursery:
+                for place in self._places:
+                    self._nursery.start_soon(self._keep, place)
+            watching.cancel_scope.cancel()
+        for row in self._listeners:
+            close_listeners(row)
+        if self._fault is not None:
+            raise EdgeError(self._fault)
+        log.info("stopped")
+
+    def _describe_status(self) -> str:
+        state = "draining" if self._stop.is_set() else "serving"
+        return f"{state}: {sum(place.is_ready for place in self._places)} of {len(self._places)} workers are ready"
+
+    def _is_in_transition(self) -> bool:
+        return self._stop.is_set() or not self._first_is_ready.is_set()
+
+    # The life of a place: workers, one after the other.
+
+    async def _keep(self, place: _Place) -> None:
+        if place is not self._places[0]:  # the first alone finds out whether a worker can start at all
+            await wait_for_any(self._first_is_ready, self._stop)
+        policy = RestartPolicy()
+        while not self._stop.is_set():
+            place.worker = await self._start(place)
+            worker = await self._replace_until_ended(place, place.worker)
+            if self._stop.is_set():
+                break
+            delay_seconds = self._judge(policy, worker)
+            if delay_seconds is None:
+                return
+            with trio.move_on_after(delay_seconds):
+                await self._stop.wait()
+        if place.worker is not None:
+            await self._drain(place.worker)
+
+    async def _replace_until_ended(self, place: _Place, worker: WorkerProcess) -> WorkerProcess:
+        """Wait for the end of a place's worker, and put others in its place where that is asked for; the last."""
+        while True:
+            await wait_for_any(worker.ended, place.replacement_wanted, self._stop)
+            if worker.ended.is_set() or self._stop.is_set():
+                return worker
+            successor = await self._start(place)
+            await wait_for_any(successor.ready, successor.ended, self._stop)
+            place.is_replaced = successor.ready.is_set()
+            if place.is_replaced:
+                self._nursery.start_soon(self._drain, worker)
+                place.worker = worker = successor
+            elif self._stop.is_set():
+                self._nursery.start_soon(self._drain, successor)
+            else:
+                log.error("the new worker did not start, the old one stays", worker=place.number)
+            place.replacement_wanted = trio.Event()
+            place.replacement_done.set()
+
+    async def _start(self, place: _Place) -> WorkerProcess:
+        worker = WorkerProcess(place.number, self._command, self._listeners, self._note)
+        await worker.start()
+        self._nursery.start_soon(self._run, worker)
+        return worker
+
+    async def _run(self, worker: WorkerProcess) -> None:
+        self._workers.add(worker)
+        await worker.run()
+        self._workers.discard(worker)
+        self._tell_all()
+
+    async def _drain(self, worker: WorkerProcess) -> None:
+        """Let a worker finish, for as long as it may."""
+        worker.drain()
+        self._tell_all()
+        with trio.move_on_after(self._settings.drain_seconds + LATE_SECONDS):
+            await worker.ended.wait()
+            return
+        log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)
+        worker.kill()
+        await worker.ended.wait()
+
+    def _judge(self, policy: RestartPolicy, worker: WorkerProcess) -> float | None:
+        """What follows from a worker's unasked end: seconds until the next start, None to give up."""
+        reason = _describe_end(worker.exit_code or 0)
+        log.error("worker ended", worker=worker.number, pid=worker.pid, reason=reason)
+        delay_seconds = policy.delay_seconds(worker.ready_seconds)
+        if not self._first_is_ready.is_set():
+            self._give_up(f"worker {worker.number} ended before it was ready: {reason}")
+            return None
+        if delay_seconds is None:
+            self._give_up(f"worker {worker.number} fails to start, again and again")
+        return delay_seconds
+
+    def _give_up(self, what: str) -> None:
+        hint = "its own error is above; --log-level debug shows more"
+        self._fault = Fault(what, hint, ExitCode.STARTUP)
+        self._stop.set()
+
+    # What the workers say, and are told.
+
+    def _note(self, worker: WorkerProcess, event: str, message: Mapping[str, Any]) -> None:
+        match event:
+            case "serving" if self._announce is not None:
+                announce, self._announce = self._announce, None
+                announce(message["gateway"], message["links"])
+            case "ready":
+                if not self._first_is_ready.is_set():
+                    self._first_is_ready.set()
+                    self._notifier.ready(self._describe_status())
+                log.info("worker ready", worker=worker.number, pid=worker.pid)
+                self._tell_all()
+            case "recycle":
+                self._replace(worker, "it has served its number of requests")
+
+    def _tell_all(self) -> None:
+        absent = [place.number for place in self._places if not place.is_ready]
+        ready, wanted = len(self._places) - len(absent), len(self._places)
+        for worker in self._workers:
+            worker.tell(ready=ready, wanted=wanted, absent=absent)
+
+    def _replace(self, worker: WorkerProcess, reason: str) -> None:
+        place = self._places[worker.number - 1]
+        if place.worker is worker and not place.replacement_wanted.is_set():
+            log.info("worker is replaced", worker=worker.number, pid=worker.pid, reason=reason)
+            place.replacement_wanted.set()
+
+    # What the system and the operator say.
+
+    async def _watch_signals(self) -> None:
+        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+        with trio.open_signal_receiver(*wanted) as signals:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if number in {signal.SIGTERM, signal.SIGINT}:
+                    if self._stop.is_set():
+                        log.info("ending at once", signal=name)
+                        self._send_all(signal.SIGTERM)  # their second
+                    else:
+                        log.info("draining", signal=name)
+                        self._notifier.stopping("draining")
+                        self._stop.set()
+                elif number == signal.SIGUSR2:
+                    self._nursery.start_soon(self._restart)
+                else:
+                    self._send_all(signal.Signals(number))
+
+    async def _restart(self) -> None:
+        """Replace all workers, one after the other."""
+        if self._is_restarting or self._stop.is_set():
+            log.warning("a restart is under way already")
+            return
+        self._is_restarting = True
+        log.info("restarting workers", count=len(self._places))
+        try:
+            for place in self._places:
+                if not await self._restart_one(place):
+                    log.error("the restart has ended early", at_worker=place.number)
+                    return
+        finally:
+            self._is_restarting = False
+        log.info("restarted workers", count=len(self._places))
+
+    async def _restart_one(self, place: _Place) -> bool:
+        place.replacement_done = trio.Event()
+        if place.worker is not None:
+            self._replace(place.worker, "restart")
+        with trio.move_on_after(self._settings.startup_seconds + LATE_SECONDS):
+            await wait_for_any(place.replacement_done, self._stop)
+        return place.replacement_done.is_set() and place.is_replaced
+
+    async def _watch_memory(self, limit_bytes: int) -> None:
+        limits = {place.number: vary(limit_bytes) for place in self._places}
+        while True:
+            await trio.sleep(MEMORY_SECONDS)
+            for place in self._places:
+                worker = place.worker
+                if worker is not None and worker.is_ready and worker.memory_bytes > limits[place.number]:
+                    self._replace(worker, f"it has {worker.memory_bytes / 2**20:.0f} MB of memory")
+
+    def _send_all(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            worker.send(number)
+
+
+class _Place:
+    """One of the workers there should be, whichever process it is.
+
+    Attributes:
+        worker: that is there; None before the first.
+        replacement_wanted: set to have another put in its place.
+        replacement_done: set once that was tried; `is_replaced` says whether it worked.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: WorkerProcess | None = None
+        self.replacement_wanted = trio.Event()
+        self.replacement_done = trio.Event()
+        self.is_replaced = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its worker serves."""
+        return self.worker is not None and self.worker.is_ready
+
+
+async def wait_for_any(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+def _describe_end(exit_code: int) -> str:
+    return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"

@@ -1,0 +1,142 @@
+"""What a supervisor and its workers tell each other: lines of JSON over a pair of sockets, and who holds its ends.
+
+The worker's end is here, and what both agree on. The supervisor's is in `server.worker_process`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+import trio
+
+from sage_edge.server.listener import inherit
+
+log = structlog.get_logger(__name__)
+
+VARIABLE = "_SAGE_EDGE_WORKER"
+"""Of a worker's environment: what it inherits."""
+BEAT_SECONDS = 1.0
+"""How often a worker says that its loop turns."""
+LONGEST_LINE_BYTES = 64 * 1024
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a worker gets from its supervisor, in a variable of its environment.
+
+    Attributes:
+        number: of its place, from 1.
+        link: descriptor of its end of the pair.
+        listeners: descriptors of the listening sockets, of each place.
+    """
+
+    number: int
+    link: int
+    listeners: Sequence[Sequence[int]]
+
+    def to_text(self) -> str:
+        """As the variable has it."""
+        return json.dumps([self.number, self.link, self.listeners])
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """From the variable."""
+        return cls(*json.loads(text))
+
+
+class WorkerLink:
+    """A worker's end.
+
+    Args:
+        inheritance: from the supervisor.
+
+    Attributes:
+        number: of the worker's place, from 1.
+        listeners: the sockets it accepts from.
+        other_listeners: those of the other places, by their numbers.
+        absent: the numbers of places without a worker that is ready; as far as this one needs to know.
+        ready, wanted: how many workers are ready, and should be.
+        told: set once the supervisor has said anything.
+    """
+
+    def __init__(self, inheritance: Inheritance) -> None:
+        self.number = inheritance.number
+        own = inheritance.listeners[self.number - 1]
+        self.listeners = inherit(own)
+        # Where the system cannot spread connections, they are the same.
+        others = {number: set(row) - set(own) for number, row in enumerate(inheritance.listeners, 1)}
+        self.other_listeners = {number: inherit(row) for number, row in others.items() if row}
+        self.absent: frozenset[int] = frozenset()
+        self.ready = self.wanted = 0
+        self.told = trio.Event()
+        self._changed = trio.Event()
+        self._socket = socket.socket(fileno=inheritance.link)
+        self._socket.setblocking(False)
+        self._socket.set_inheritable(False)
+
+    @classmethod
+    def from_environment(cls, environ: MutableMapping[str, str]) -> Self | None:
+        """The one that the environment tells of; None where this process is no worker. Its children are none.
+
+        Args:
+            environ: usually `os.environ`.
+        """
+        text = environ.pop(VARIABLE, None)
+        return None if text is None else cls(Inheritance.from_text(text))
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what the supervisor says makes a condition true."""
+        while not condition():
+            await self._changed.wait()
+
+    def say(self, event: str, **values: object) -> None:
+        """Tell the supervisor. One that does not listen loses it."""
+        try:
+            self._socket.send(encode({"event": event, **values}))
+        except OSError as error:
+            log.debug("the supervisor does not listen", error=repr(error))
+
+    async def run(self) -> None:
+        """Say that the loop turns, and hear how the others are; returns once the supervisor is gone."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            async for message in read_messages(self._socket):
+                self.ready, self.wanted = int(message["ready"]), int(message["wanted"])
+                self.absent = frozenset(message["absent"])
+                changed, self._changed = self._changed, trio.Event()
+                changed.set()
+                self.told.set()
+            nursery.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            self.say("alive")
+            await trio.sleep(BEAT_SECONDS)
+
+
+def encode(message: Message) -> bytes:
+    """A message as a line."""
+    return json.dumps(message).encode() + b"\n"
+
+
+async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
+    """The messages from the other end, until it is gone. Lines of what is no JSON end it as well."""
+    rest = b""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            data = sock.recv(LONGEST_LINE_BYTES)
+        except OSError:
+            return
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield json.loads(line)

@@ -1,0 +1,18 @@
+"""The layer that tells when a worker has had its number of requests."""
+
+from __future__ import annotations
+
+from sage_edge.app.asgi import Receive, Scope, Send
+from sage_edge.app.request_count import RequestCountLayer
+
+
+async def test_the_limit_is_told_once_and_requests_go_on() -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append("request")
+
+    layer = RequestCountLayer(application, 2, lambda: seen.append("limit"))
+    for _ in range(4):
+        await layer({"type": "http"}, None, None)  # type: ignore[arg-type]
+    assert seen == ["request", "limit", "request", "request", "request"]
