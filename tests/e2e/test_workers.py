@@ -129,10 +129,8 @@ def test_a_worker_that_is_killed_is_replaced_and_nobody_waits_for_it(gateway: Pa
         victim = find_pids(edge)[1]
         os.kill(victim, signal.SIGKILL)
         edge.log.wait_for(r"worker ended .*reason='signal SIGKILL'")
-        died_at = time.monotonic()
         assert all(int(ask(edge)) != victim for _ in range(30))
         edge.log.wait_for(r"worker ready", count=3)
-        assert time.monotonic() - died_at < 10  # two seconds on an idle machine
         assert victim not in find_pids(edge).values()
         assert {int(ask(edge)) for _ in range(60)} == set(find_pids(edge).values())
 
