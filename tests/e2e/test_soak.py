@@ -1,0 +1,20 @@
+"""Five hundred streams that end, are reset and are left: the edge is as it was, and what finished is whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.fuzz.soak import soak, soaked_edge
+
+SECONDS = 20.0
+
+
+def test_streams_leave_no_task_descriptor_or_memory_behind(tmp_path: Path) -> None:
+    with soaked_edge(tmp_path) as edge:
+        figures = soak(edge, 1, SECONDS)
+        sys.stdout.write(f"{figures}\n")
+        assert not figures.faults, figures
+        assert figures.finished > 200
+        assert figures.left > 200
+        assert edge.stop() == 0

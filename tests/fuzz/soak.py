@@ -1,0 +1,183 @@
+"""Streams that come, end, are reset and are left, for as long as asked: `python -m tests.fuzz.soak --minutes 10`.
+
+Afterwards the edge has to be as it was: its tasks, descriptors and, but for a little, its memory. What finishes
+has to be whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from tests.fuzz.live import count_descriptors, rss_bytes, wait_until
+from tests.kit.edge import Edge, running_edge
+from tests.kit.frames import FrameClient, request, reset
+
+GATEWAY = """
+import asyncio
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": message["type"] + ".complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/tasks":
+        await send({"type": "http.response.body", "body": b"%d" % len(asyncio.all_tasks())})
+        return
+    for number in range(int(scope["path"][1:])):
+        await send({"type": "http.response.body", "body": b"%d\\n" % number, "more_body": True})
+        await asyncio.sleep(0.02)
+    await send({"type": "http.response.body"})
+"""
+HTTP2_CONNECTIONS = 10
+STREAMS = 45
+"""Of each of them."""
+HTTP1_CONNECTIONS = 50
+MOST_EVENTS = 250
+WARM_UP_SECONDS = 10.0
+GROWTH_BYTES = 24 * 2**20
+RESETS_A_SECOND = 10
+"""Of a connection: its budget lets no more through."""
+
+
+@dataclass
+class Figures:
+    """What came of it."""
+
+    finished: int = 0
+    left: int = 0
+    warm_bytes: int = 0
+    end_bytes: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        grown = (self.end_bytes - self.warm_bytes) / 2**20
+        return f"{self.finished} streams finished, {self.left} were left, memory {grown:+.1f} MB"
+
+
+@contextmanager
+def soaked_edge(directory: Path) -> Iterator[Edge]:
+    """An edge to be used hard, in plaintext."""
+    (directory / "soaked.py").write_text(GATEWAY)
+    with running_edge("--gateway", "soaked:app", "--no-access-log", cwd=directory) as edge:
+        yield edge
+
+
+def soak(edge: Edge, seed: int, seconds: float) -> Figures:
+    """Use it for so long, and look at what is left then."""
+    figures = Figures()
+    tasks, descriptors = count_tasks(edge), count_descriptors(edge)
+    deadline = time.monotonic() + seconds
+    jobs = [_use_http2] * HTTP2_CONNECTIONS + [_use_http1]
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            while time.monotonic() < deadline:
+                jobs[number](edge, Random(seed + number), deadline, figures)  # noqa: S311
+        except Exception as error:
+            failures.append(f"client {number}: {error!r}")
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    time.sleep(min(WARM_UP_SECONDS, seconds / 2))
+    figures.warm_bytes = rss_bytes(edge)
+    for thread in threads:
+        thread.join(seconds + 60)
+    figures.faults += failures
+    if not wait_until(lambda: count_descriptors(edge) <= descriptors + 1, 10):
+        figures.faults.append(f"{count_descriptors(edge) - descriptors} descriptors are left")
+    if not wait_until(lambda: count_tasks(edge) <= tasks, 10):
+        figures.faults.append(f"{count_tasks(edge) - tasks} tasks are left")
+    figures.end_bytes = rss_bytes(edge)
+    if figures.end_bytes - figures.warm_bytes > GROWTH_BYTES:
+        figures.faults.append("too much memory")
+    if "Traceback" in edge.log.text:
+        figures.faults.append(edge.log.text[-4000:])
+    return figures
+
+
+def count_tasks(edge: Edge) -> int:
+    """How many the gateway has, that of the question among them."""
+    with edge.client(http2=False) as client:
+        return int(client.get("/tasks").content)
+
+
+def _use_http2(edge: Edge, random: Random, deadline: float, figures: Figures) -> None:
+    """One connection, always with as many streams, until it is dropped amid them."""
+    expected: dict[int, bytes] = {}
+    dropped_at = min(deadline, time.monotonic() + random.uniform(2, 30))
+    reset_at = 0.0
+    with socket.create_connection(("127.0.0.1", edge.port)) as sock:
+        client = FrameClient(sock)
+        while time.monotonic() < dropped_at:
+            while len(expected) < STREAMS:
+                count = random.randrange(MOST_EVENTS)
+                expected[client.open(request(b"/%d" % count))] = _events(count)
+            client.receive(0.5)
+            assert not (client.is_closed or client.goaways), "the edge ended a connection"
+            for stream_id in [number for number in expected if client.streams[number].is_ended]:
+                assert client.streams.pop(stream_id).body == expected.pop(stream_id), "a stream was not whole"
+                figures.finished += 1
+            if time.monotonic() > reset_at:
+                reset_at = time.monotonic() + 1 / RESETS_A_SECOND
+                stream_id = random.choice(list(expected))
+                del expected[stream_id]
+                client.streams.pop(stream_id)
+                client.send(reset(stream_id))
+                figures.left += 1
+    figures.left += len(expected)
+
+
+def _use_http1(edge: Edge, random: Random, deadline: float, figures: Figures) -> None:
+    """Connections with a stream each, of which many are dropped."""
+    sockets = []
+    for _ in range(HTTP1_CONNECTIONS):
+        sock = socket.create_connection(("127.0.0.1", edge.port))
+        sock.sendall(
+            b"GET /%d HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n" % random.randrange(MOST_EVENTS)
+        )
+        sockets.append(sock)
+    time.sleep(random.uniform(0, min(3, max(0, deadline - time.monotonic()))))
+    for sock in sockets:
+        with sock, suppress(TimeoutError):
+            if random.random() < 0.5:
+                figures.left += 1
+                continue
+            sock.settimeout(30)
+            with sock.makefile("rb") as answered:
+                answer = answered.read()
+            assert answer.endswith(b"0\r\n\r\n"), "an answer was not whole"
+            figures.finished += 1
+
+
+def _events(count: int) -> bytes:
+    return b"".join(b"%d\n" % number for number in range(count))
+
+
+def main() -> int:
+    """Run; 1 where something was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, soaked_edge(Path(directory)) as edge:
+        figures = soak(edge, options.seed, 60 * options.minutes)
+    sys.stdout.write(f"{figures}\n" + "".join(f"WRONG: {fault}\n" for fault in figures.faults))
+    return bool(figures.faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
