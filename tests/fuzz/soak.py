@@ -127,7 +127,8 @@ def _use_http2(edge: Edge, random: Random, deadline: float, figures: Figures) ->
                 count = random.randrange(MOST_EVENTS)
                 expected[client.open(request(b"/%d" % count))] = _events(count)
             client.receive(0.5)
-            assert not (client.is_closed or client.goaways), "the edge ended a connection"
+            is_open = not client.is_closed and not client.goaways
+            assert is_open, "the edge ended a connection"
             for stream_id in [number for number in expected if client.streams[number].is_ended]:
                 assert client.streams.pop(stream_id).body == expected.pop(stream_id), "a stream was not whole"
                 figures.finished += 1

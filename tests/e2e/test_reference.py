@@ -1,0 +1,29 @@
+"""Documents that are made from the program, or quote it, say what it says."""
+
+from __future__ import annotations
+
+import re
+
+from tests.kit.edge import PROJECT
+from tests.kit.reference import REFERENCE, build_reference
+
+DOCS = PROJECT / "docs"
+
+
+def test_the_reference_of_the_settings_is_that_of_the_settings() -> None:
+    assert REFERENCE.read_text() == build_reference(), "python -m tests.kit.reference"
+
+
+def test_every_message_that_is_explained_is_one_that_the_edge_has() -> None:
+    source = "\n".join(path.read_text() for path in (PROJECT / "sage_edge").rglob("*.py"))
+    headings = re.findall(r"^## .*?`([^`]+)`", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(headings) > 10
+    missing = [heading for heading in headings if not all(part in source for part in heading.split(" … "))]
+    assert missing == []
+
+
+def test_every_option_that_the_guides_name_is_one_that_the_edge_has() -> None:
+    options = set(re.findall(r"`(--[a-z-]+)", build_reference())) | {"--config", "--help"}
+    for name in ("operating.md", "troubleshooting.md"):
+        text = re.sub(r"```.*?```", "", (DOCS / name).read_text(), flags=re.DOTALL)
+        assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= options, name
