@@ -13,10 +13,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -28,6 +30,7 @@ from sage_edge.core.report import (
     Row,
     describe_certificate,
     describe_listeners,
+    describe_metrics,
     describe_mounts,
     describe_routes,
     find_base_url,
@@ -84,14 +87,34 @@ app.add_typer(certs, name="certs")
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 not ready, 2 usage or configuration, 3 start-up failed."""
+    _fill_standard_descriptors()
     code = run(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
     if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
         # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
         logging.shutdown()
         os._exit(code)
     sys.exit(code)
+
+
+def _fill_standard_descriptors() -> None:
+    """Give descriptors that were closed a use, so that no socket gets the number that log lines are written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
+def _flush(stream: TextIO | None) -> None:
+    """Write what is left, or let it go: the interpreter would make an error of it."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -195,6 +218,7 @@ def serve(configuration: Configuration) -> None:
     import trio
 
     from sage_edge.server.activation import PassedSockets
+    from sage_edge.server.logs import background_logs
     from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
@@ -205,23 +229,28 @@ def serve(configuration: Configuration) -> None:
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
     link = WorkerLink.from_environment(os.environ)
     is_terminal = sys.stderr.isatty() and configuration.settings.log_format == "text"
-    run_one = partial(run_edge, notifier=notifier, show_drain=_show_drain if is_terminal else None)
-    if link is not None:
-        structlog.contextvars.bind_contextvars(worker=link.number)
-        plan = prepare(configuration, sockets=link.listeners)
-        name, links = _gateway_of(plan)
-        trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
-        return
-    notifier.status("loading the gateway")
-    notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
-    if configuration.settings.workers is not None:
-        plan = prepare(configuration, passed, loads_gateway=False)
-        command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
-        supervisor = Supervisor(plan.settings, command, plan.sockets, partial(_announce, plan), notifier)
-        trio.run(supervisor.run)
-        return
-    plan = prepare(configuration, passed)
-    trio.run(partial(run_one, plan, partial(_announce, plan, *_gateway_of(plan))))
+    with background_logs(configuration.settings) as (logs, faults):
+        configuration = replace(configuration, faults=(*configuration.faults, *faults))
+        show_drain = _show_drain if is_terminal and not logs.has_file else None
+        run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain)
+        if link is not None:
+            structlog.contextvars.bind_contextvars(worker=link.number)
+            plan = prepare(configuration, sockets=link.listeners)
+            name, links = _gateway_of(plan)
+            trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
+            return
+        notifier.status("loading the gateway")
+        notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
+        if configuration.settings.workers is not None:
+            plan = prepare(configuration, passed, loads_gateway=False)
+            command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
+            supervisor = Supervisor(
+                plan.settings, command, plan.sockets, partial(_announce, plan), notifier, logs, plan.metrics_sockets
+            )
+            trio.run(supervisor.run)
+            return
+        plan = prepare(configuration, passed)
+        trio.run(partial(run_one, plan, partial(_announce, plan, *_gateway_of(plan))))
 
 
 def _show_drain(line: str) -> None:
@@ -241,10 +270,12 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
+    rows += describe_metrics([describe_address(sock) for sock in plan.metrics_sockets])
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
     else:
-        print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)
+        with suppress(OSError):  # nobody reads it, or its file is on a full disk: that is no reason not to serve
+            print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)
 
 
 def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, links: Mapping[str, str]) -> list[Row]:

@@ -1,11 +1,12 @@
 """The layer that logs one line for each request, when its answer is complete or has ended.
 
-The query is left out: keys and prompts travel in it. Nothing of a header or a body is logged.
+Nothing of a header or a body is logged but the request's id, and the query only where it is asked for: keys and
+prompts travel in it.
 """
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import structlog
 
@@ -16,38 +17,61 @@ log = structlog.get_logger("sage_edge.access")
 
 
 class AccessLogLayer:
-    """An ASGI application that calls another and logs how each request went."""
+    """An ASGI application that calls another and logs how each request went.
 
-    def __init__(self, application: ASGIApplication) -> None:
+    Args:
+        application: the other.
+        has_query: the path is logged with the query.
+    """
+
+    def __init__(self, application: ASGIApplication, *, has_query: bool = False) -> None:
         self._application = application
+        self._has_query = has_query
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
-            started_at = time.perf_counter()
-            exchange.when_done(lambda: _write(exchange, time.perf_counter() - started_at))
+            exchange.when_done(self._write)
         await self._application(scope, receive, send)
 
-
-def _write(exchange: Exchange, duration_seconds: float) -> None:
-    scope = exchange.scope
-    client = scope.get("client")
-    log.info(
-        "request",
-        client=client[0] if client else "-",
-        protocol=f"HTTP/{scope['http_version']}",
-        method=scope.get("method", "WEBSOCKET"),
-        path=scope["raw_path"].decode("latin-1"),
-        status=exchange.status or "-",
-        received_bytes=exchange.received_bytes,
-        sent_bytes=exchange.sent_bytes,
-        duration_ms=round(duration_seconds * 1000, 1),
-        ending=_ending(exchange),
-    )
+    def _write(self, exchange: Exchange) -> None:
+        scope, timeline = exchange.scope, exchange.timeline
+        client = scope.get("client")
+        target: bytes = scope["raw_path"]
+        if self._has_query and scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        fields: dict[str, Any] = {
+            "client": client[0] if client else "-",
+            "protocol": f"HTTP/{scope['http_version']}",
+            "method": scope.get("method", "WEBSOCKET"),
+            "path": target.decode("latin-1"),
+            "mount": exchange.mount,
+            "status": exchange.status or "-",
+            "received_bytes": exchange.received_bytes,
+            "sent_bytes": exchange.sent_bytes,
+            "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
+            "ending": _ending(exchange),
+            "request_id": exchange.request_id,
+            # Said here, for the line may be written by another task than the connection's.
+            "connection": exchange.connection_id,
+        }
+        if timeline.first_byte_at is not None:
+            fields["first_byte_ms"] = _milliseconds(timeline.first_byte_at - timeline.began_at)
+        if timeline.first_event_at is not None:
+            fields["first_event_ms"] = _milliseconds(timeline.first_event_at - timeline.began_at)
+        if timeline.is_event_stream:
+            fields["events"] = timeline.events
+        if exchange.stream_id is not None:
+            fields["stream"] = exchange.stream_id
+        log.info("request", **fields)
 
 
 def _ending(exchange: Exchange) -> str:
-    if exchange.has_ended_well:
-        return "complete"
-    return "client left" if exchange.is_client_gone else "cut"
+    if exchange.cause is not None:
+        return exchange.cause.value
+    return "complete" if exchange.has_ended_well else "error"
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

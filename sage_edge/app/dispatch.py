@@ -15,6 +15,7 @@ import trio
 from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
 from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
+from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.app.lifespan import Mount, MountLifespan
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.routing import RequestLine, Route, Target, decide
@@ -23,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 SHUTDOWN_SECONDS = 10.0
 """How long a mount's lifespan may take to shut down."""
+
+
+HEALTH_MOUNT = "health"
+"""What logs and metrics call the edge's own pages. A gateway is called by its prefix."""
 
 
 class GuardedDispatcher(TrioDispatcherMiddleware):
@@ -67,6 +72,9 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
                 await self._pass_on(self._by_prefix[route.prefix], route, scope, receive, send)
 
     async def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        if exchange is not None:
+            exchange.mount = HEALTH_MOUNT if mount is self._health else mount.prefix or "/"
         local = {
             **scope,
             "path": route.path,

@@ -13,14 +13,26 @@ still runs after a grace period.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 from sage_edge.app.asgi import Scope
-from sage_edge.core.exchange import ClientDisconnectedError, Inbox, Message, ResponseProgress, received_cost_bytes
+from sage_edge.core.exchange import (
+    Cause,
+    ClientDisconnectedError,
+    Inbox,
+    Message,
+    ResponseProgress,
+    received_cost_bytes,
+)
+from sage_edge.core.timeline import EventMeter, Timeline
 
 EXCHANGE = "sage_edge.exchange"
 """The key in a scope under which the layers find the exchange. Not for applications."""
+
+NO_MOUNT = "none"
+"""In place of a mount's name, where the edge answers for want of one."""
 
 HIGH_WATER_BYTES = 64 * 1024
 """More than this, accepted and not yet on its way to the client, and `send` waits."""
@@ -57,6 +69,14 @@ class Exchange(ABC):
         received_bytes: of the request's body, or of a WebSocket's messages.
         sent_bytes: the same of the answer; none for HEAD.
         is_client_gone: the client left, maybe after it had all of its answer.
+        cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
+        timeline: when what happened.
+        mount: the name of what answers, for logs and metrics.
+        request_id: the same of the request; "" where nobody gave it one.
+        connection_id: the number of its connection in this process.
+        stream_id: the stream's number over HTTP/2; None over http/1.1.
+        find_meter: where set, tells what counts the events of an event stream.
+        answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
             waits for it (RFC 9110 section 10.1.1).
         cancel_later: set by whoever runs the application: cancels it after the grace period.
@@ -70,6 +90,14 @@ class Exchange(ABC):
         self.received_bytes = 0
         self.sent_bytes = 0
         self.is_client_gone = False
+        self.cause: Cause | None = None
+        self.timeline = Timeline(perf_counter)
+        self.mount = NO_MOUNT
+        self.request_id = ""
+        self.connection_id = 0
+        self.stream_id: int | None = None
+        self.find_meter: Callable[[Exchange], EventMeter] | None = None
+        self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
         self._cancel_later: Callable[[], None] | None = None
         self._new_event = new_event
@@ -78,7 +106,7 @@ class Exchange(ABC):
         self._waiting_bytes = 0
         self._message_came: Event | None = None
         self._room_came: Event | None = None
-        self._when_done: list[Callable[[], None]] = []
+        self._when_done: list[Callable[[Exchange], None]] = []
 
     @property
     def is_abandoned(self) -> bool:
@@ -171,7 +199,7 @@ class Exchange(ABC):
     def end(self) -> None:
         """The application has ended; an incomplete answer is cut."""
 
-    def when_done(self, callback: Callable[[], None]) -> None:
+    def when_done(self, callback: Callable[[Exchange], None]) -> None:
         """Call back once, when the answer is complete or, if it never is, when the application has ended."""
         self._when_done.append(callback)
 
@@ -180,7 +208,7 @@ class Exchange(ABC):
         self._wake_receiver()  # which is given a disconnect
         callbacks, self._when_done = self._when_done, []
         for callback in callbacks:
-            callback()
+            callback(self)
 
     # For the server's side.
 
@@ -192,14 +220,22 @@ class Exchange(ABC):
         self._inbox.put(message)
         self._wake_receiver()
 
-    def lose_client(self) -> None:
+    def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The client has gone; whatever waits goes on, and the application ends soon."""
         if self.is_client_gone:
             return
         self.is_client_gone = True
+        if not self.has_ended_well:
+            self.note_cause(cause)
         self.deliver(self._disconnect_message())
         self._wake_sender()
         self._cancel_if_abandoned()
+
+    def note_cause(self, cause: Cause) -> None:
+        """Why the answer will not be complete; the first cause counts."""
+        if self.cause is None:
+            self.cause = cause
+            self.timeline.note_lost()
 
     def note_waiting(self, size_bytes: int) -> None:
         """So much was accepted for the client and waits for its turn."""

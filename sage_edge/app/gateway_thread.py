@@ -74,6 +74,11 @@ class GatewayThread:
             return self._lag_seconds
         return max(self._lag_seconds, trio.current_time() - self._asked_at)
 
+    @property
+    def waiting_calls(self) -> tuple[int, int]:
+        """How many calls wait for the gateway's loop, and for the edge's."""
+        return self._to_gateway.waiting_calls, self._to_edge.waiting_calls
+
     async def stop(self, limit_seconds: float) -> bool:
         """Cancel what runs in the loop, close it and join the thread.
 
@@ -151,6 +156,10 @@ class _Courier:
                 self._wake(self._run)
             except (RuntimeError, trio.RunFinishedError):
                 self.end()
+
+    @property
+    def waiting_calls(self) -> int:
+        return len(self._calls)
 
     def end(self) -> None:
         """The other loop has ended, and whoever waited there with it: from now on everything is dropped."""

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from sage_edge.app.access_log import AccessLogLayer
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.dispatch import GuardedDispatcher
+from sage_edge.app.forwarded import ForwardedLayer
+from sage_edge.app.metrics import MetricsLayer
+from sage_edge.app.request_id import RequestIdLayer
 from sage_edge.app.rescue import RescueLayer
+from sage_edge.core.metric_families import Metrics
+from sage_edge.core.settings import Settings
 
 
-def build_stack(dispatcher: GuardedDispatcher, *, has_access_log: bool) -> ASGIApplication:
-    """Put the layers around the dispatcher."""
+def build_stack(dispatcher: GuardedDispatcher, settings: Settings, metrics: Metrics | None) -> ASGIApplication:
+    """Put the layers around the dispatcher.
+
+    Args:
+        dispatcher: the innermost.
+        settings: what the layers go by.
+        metrics: where requests are counted; None where they are not.
+    """
     application: ASGIApplication = dispatcher
     layers: list[Callable[[ASGIApplication], ASGIApplication]] = [
-        *([AccessLogLayer] if has_access_log else []),  # one line for each request, errors' answers included
+        partial(ForwardedLayer, trusted=settings.trusted),  # the client is who a trusted proxy says it is
+        RequestIdLayer,  # every line and answer below has the request's id
+        *([partial(MetricsLayer, metrics=metrics)] if metrics is not None else []),
+        # One line for each request, errors' answers included.
+        *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),
         RescueLayer,  # an error below becomes one answer and one log line
     ]
     for layer in reversed(layers):

@@ -72,12 +72,17 @@ class Accounts:
         self._by_client: dict[str, ClientAccount] = {}
         self._connections = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many connections are open as may be."""
+        return self._connections >= self._max_connections
+
     def open(self, client: str) -> ClientAccount | None:
         """Account for a new connection; None where it is one too many."""
         account = self._by_client.get(client)
         if account is None:
             account = ClientAccount(self._max_buffered_bytes)
-        if self._connections >= self._max_connections or account.connections >= self._max_connections_per_client:
+        if self.is_full or account.connections >= self._max_connections_per_client:
             return None
         self._by_client[client] = account
         self._connections += 1

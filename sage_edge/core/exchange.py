@@ -7,6 +7,7 @@ tasks and threads, and ask here what to do. ASGI specification, HTTP and WebSock
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import Any
 
 Message = dict[str, Any]
@@ -15,6 +16,18 @@ WINDOW_BYTES = 128 * 1024
 """How much may be under way between a producer and its consumer before the producer waits."""
 MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
+
+
+class Cause(Enum):
+    """Why a request ended before its answer was complete."""
+
+    CLIENT_LEFT = "client left"
+    DRAINED = "drained"
+    STALLED = "stalled"  # the client took nothing, or sent nothing, for too long
+    REFUSED = "refused"  # for its body
+    BUDGET = "budget"
+    PROTOCOL_ERROR = "protocol error"
+    ERROR = "error"  # of the application
 
 
 class ClientDisconnectedError(OSError):

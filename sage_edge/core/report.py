@@ -69,6 +69,13 @@ def describe_mounts(settings: Settings, gateway_name: str | None, links: Mapping
     return rows
 
 
+def describe_metrics(addresses: Sequence[str]) -> list[Row]:
+    """Where metrics are served."""
+    return [
+        ("metrics", address if address.startswith("unix:") else f"http://{address}/metrics") for address in addresses
+    ]
+
+
 def describe_certificate(certfile: Path, names: Sequence[str], expires: str, days_left: float) -> Row:
     """The certificate that clients are shown."""
     return ("tls", f"{certfile} for {', '.join(names)}; expires {expires} (in {days_left:.0f} days)")

@@ -18,11 +18,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
 from sage_edge.core.errors import Fault
+from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.routing import normalise_prefix
 
 ENVIRONMENT_PREFIX = "SAGE_EDGE_"
 DEVELOPMENT_CERTIFICATES = Path("certs")
+DEFAULT_METRICS_BIND = "127.0.0.1:9899"
+NO_METRICS = "none"
 
 _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 
@@ -53,9 +56,7 @@ class ListenSettings(BaseModel):
     @field_validator("bind", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        return _split_list(value)
 
     @field_validator("bind")
     @classmethod
@@ -68,6 +69,35 @@ class ListenSettings(BaseModel):
     def binds(self) -> Sequence[Bind]:
         """Where to listen."""
         return tuple(parse_bind(text) for text in self.bind) or (TCPBind(self.host.strip("[]"), self.port),)
+
+
+class ProxySettings(BaseModel):
+    """Proxies in front"""
+
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
+        "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. Repeatable.",
+    )
+    proxy_protocol: bool = Field(
+        False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return _split_list(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _parse_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        TrustedProxies(value)
+        return value
+
+    @property
+    def trusted(self) -> TrustedProxies:
+        """The proxies whose word is taken."""
+        return TrustedProxies(self.trusted_proxies)
 
 
 class TLSSettings(BaseModel):
@@ -181,12 +211,40 @@ class LogSettings(BaseModel):
         "info", description="Least severe level that is logged: debug, info, warning or error."
     )
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    log_file: Path | None = Field(
+        None, description="File to append log lines to, instead of standard error; SIGUSR1 opens it anew."
+    )
     access_log: bool = Field(True, description="Log one line for each request.")
+    access_log_query: bool = Field(
+        False, description="Log the query with the path. Keys and prompts may be part of it."
+    )
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+
+class MetricsSettings(BaseModel):
+    """Metrics"""
+
+    metrics_bind: str = Field(
+        DEFAULT_METRICS_BIND,
+        description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
+        "is taken, the edge goes on without.",
+    )
+
+    @field_validator("metrics_bind")
+    @classmethod
+    def _parse_metrics_bind(cls, value: str) -> str:
+        if value != NO_METRICS:
+            parse_bind(value)
+        return value
+
+    @property
+    def metrics_listener(self) -> Bind | None:
+        """Where metrics are served, if they are."""
+        return None if self.metrics_bind == NO_METRICS else parse_bind(self.metrics_bind)
 
 
 class LifeSettings(BaseModel):
@@ -213,22 +271,26 @@ class LifeSettings(BaseModel):
 
 GROUPS: Sequence[type[BaseModel]] = (
     ListenSettings,
+    ProxySettings,
     TLSSettings,
     GatewaySettings,
     LimitSettings,
     BudgetSettings,
     LogSettings,
+    MetricsSettings,
     LifeSettings,
 )
 
 
 class Settings(
     ListenSettings,
+    ProxySettings,
     TLSSettings,
     GatewaySettings,
     LimitSettings,
     BudgetSettings,
     LogSettings,
+    MetricsSettings,
     LifeSettings,
     BaseSettings,
 ):
@@ -263,6 +325,20 @@ class Settings(
 
 def find_conflicts(settings: Settings) -> Iterator[Fault]:
     """Settings that are each valid and make no sense together."""
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        yield Fault(
+            "--proxy-protocol: no proxy is trusted to speak it",
+            "add --trusted-proxies with the balancer's address",
+            setting="proxy_protocol",
+            involved=frozenset({"trusted_proxies"}),
+        )
+    if settings.access_log_query and not settings.access_log:
+        yield Fault(
+            "--access-log-query: requests are not logged",
+            "leave out --no-access-log, or --access-log-query",
+            setting="access_log_query",
+            involved=frozenset({"access_log"}),
+        )
     if settings.keyfile and not settings.certfile:
         yield Fault(
             "--keyfile: a private key is given without a certificate",
@@ -320,6 +396,12 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
                 setting=name,
                 involved=frozenset({"workers"}),
             )
+
+
+def _split_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
 
 
 def option_of(name: str) -> str:

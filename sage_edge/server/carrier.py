@@ -11,7 +11,9 @@ from typing import Protocol
 
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
+from sage_edge.core.exchange import Cause
 from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -41,6 +43,7 @@ class Host(Protocol):
     Attributes:
         limits: of the connection.
         account: of the client's address.
+        metrics: where faults are counted.
         client: address and port, None for a Unix socket.
         server: the same.
         is_tls: whether the connection is encrypted.
@@ -49,6 +52,7 @@ class Host(Protocol):
 
     limits: Limits
     account: ClientAccount
+    metrics: Metrics
     client: tuple[str, int] | None
     server: tuple[str, int] | None
     is_tls: bool
@@ -104,7 +108,7 @@ class ConnectionProtocol(Protocol):
     def drain(self) -> None:
         """Begin no new request, and end once those in flight are over."""
 
-    def lose(self) -> None:
+    def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
 
     def end(self, exchange: Exchange) -> None:

@@ -24,13 +24,18 @@ import trio
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
+from sage_edge.core.exchange import Cause
+from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_alpn
 from sage_edge.server.fairness import Fairness, Share
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
+from sage_edge.server.metrics_handshake import measured_handshake
+from sage_edge.server.proxy_protocol import V2_LONGEST_BYTES, ProxyHeaderReader, ProxyProtocolError
 from sage_edge.server.tls import ALPN_PROTOCOLS
 from sage_edge.server.transport import Plaintext, TLSTransport, Transport
 
@@ -54,6 +59,8 @@ class Service:
         tls: None for plaintext.
         flusher: writes for them.
         fairness: between their clients.
+        metrics: where what happens is counted.
+        balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
     """
 
     application: ASGIApplication
@@ -61,6 +68,8 @@ class Service:
     tls: ssl.SSLContext | None
     flusher: Flusher
     fairness: Fairness
+    metrics: Metrics
+    balancers: TrustedProxies | None = None
 
 
 class Connection:
@@ -74,6 +83,7 @@ class Connection:
 
     def __init__(self, service: Service, sock: socket.socket, account: ClientAccount) -> None:
         self.limits = service.limits
+        self.metrics = service.metrics
         self.account = account
         self.client = _address(sock.getpeername())
         self.server = _address(sock.getsockname())
@@ -93,6 +103,8 @@ class Connection:
         self._unsent: memoryview | bytes = b""
         self._blocked_since: float | None = None  # since when the socket takes nothing
         self._resumed: trio.Event | None = None
+        self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
+        self._identifier = next(_identifiers)
         self._is_draining = False
         self._is_ending = False
         self._ending_since = 0.0
@@ -101,7 +113,7 @@ class Connection:
     async def run(self) -> None:
         """Serve until the connection ends. Raises nothing of its own faults: they are logged, once."""
         # Every log line of the connection's tasks has its number, a gateway's own lines among them.
-        with structlog.contextvars.bound_contextvars(connection=next(_identifiers)):
+        with structlog.contextvars.bound_contextvars(connection=self._identifier):
             self._context = contextvars.copy_context()
             try:
                 await self._serve()
@@ -114,8 +126,12 @@ class Connection:
 
     async def _serve(self) -> None:
         name = None
-        if self._service.tls is not None:
+        balancers = self._service.balancers
+        if balancers is not None and balancers.trusts(self.client[0] if self.client else None):
             with trio.fail_after(self.limits.handshake_seconds):
+                await self._read_proxy_header()
+        if self._service.tls is not None:
+            with measured_handshake(self.metrics), trio.fail_after(self.limits.handshake_seconds):
                 name = await self._handshake(self._service.tls)
         self._become(HTTP2Connection(self) if name == "h2" else HTTP1Connection(self))
         async with trio.open_nursery() as self._nursery:
@@ -125,6 +141,9 @@ class Connection:
                     await self._read()
             except (OSError, trio.ClosedResourceError) as error:
                 log.debug("connection lost", error=repr(error))
+            except trio.Cancelled:  # the worker's: the time to drain is up
+                self._cause = Cause.DRAINED
+                raise
             finally:
                 self._cut()  # its applications go on, for a while
 
@@ -136,6 +155,7 @@ class Connection:
 
     def run_exchange(self, exchange: Exchange) -> None:
         """Run the application for an exchange, in a task of its own."""
+        exchange.connection_id = self._identifier
         self._context.run(self._nursery.start_soon, self._run_application, exchange)
 
     def wake(self) -> None:
@@ -225,6 +245,26 @@ class Connection:
         if self._is_draining:
             protocol.drain()
 
+    async def _read_proxy_header(self) -> None:
+        """Take whom a balancer speaks for, and leave what follows where it is."""
+        reader = ProxyHeaderReader()
+        try:
+            while reader.header is None:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    seen = self._socket.recv(V2_LONGEST_BYTES, socket.MSG_PEEK)
+                except BlockingIOError:
+                    continue
+                if not seen:
+                    raise ConnectionResetError("the balancer left within its header")
+                self._socket.recv(reader.feed(seen))
+        except ProxyProtocolError as error:
+            self.metrics.protocol_errors.add("proxy", "malformed_header")
+            log.info("connection refused", reason=f"no PROXY protocol header: {error}")
+            raise ConnectionAbortedError from error
+        self.client = reader.header.client or self.client
+        self.server = reader.header.server or self.server
+
     async def _handshake(self, context: ssl.SSLContext) -> str | None:
         transport = self._transport = TLSTransport(context)
         data = await self._receive_hello()
@@ -252,7 +292,7 @@ class Connection:
             if offered is None or not {name.encode() for name in ALPN_PROTOCOLS}.isdisjoint(offered):
                 return data
             await self._send_all(NO_APPLICATION_PROTOCOL)
-            raise ConnectionResetError("the client speaks neither HTTP/2 nor HTTP/1.1")
+            raise ConnectionAbortedError("the client speaks neither HTTP/2 nor HTTP/1.1")
 
     async def _receive_more(self) -> bytes:
         data = await self._receive()
@@ -318,6 +358,10 @@ class Connection:
                     await self._service.application(exchange.scope, exchange.receive, exchange.send)
                 except Exception as error:
                     log.error("request failed beyond rescue", exc_info=error)
+        except trio.Cancelled:  # the worker's: the time to drain is up
+            if not exchange.has_ended_well:
+                exchange.note_cause(Cause.DRAINED)
+            raise
         finally:
             self._protocol.end(exchange)
 
@@ -329,6 +373,7 @@ class Connection:
             return
         if self._blocked_since is not None and now - self._blocked_since > self.limits.stall_seconds:
             log.debug("client does not read")
+            self._cause = Cause.STALLED
             self.cut()
             return
         if self._resumed is not None and _has_hung_up(self._socket):
@@ -340,7 +385,7 @@ class Connection:
 
     def _lose(self) -> None:
         if self._has_protocol:
-            self._protocol.lose()
+            self._protocol.lose(self._cause)
 
     def _end(self) -> None:
         """End this side, and discard what the client still sends, for a while.

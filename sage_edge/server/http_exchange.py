@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -10,7 +10,7 @@ from time import time
 
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import Event, Exchange
-from sage_edge.core.exchange import Message
+from sage_edge.core.exchange import Cause, Message
 from sage_edge.server.carrier import Carrier
 
 Fields = list[tuple[bytes, bytes]]
@@ -44,7 +44,7 @@ class HTTPExchange(Exchange):
             status = int(message["status"])
             if not 200 <= status <= 999:
                 raise ValueError(f"{status} is not the status of a final response")
-            fields = complete_fields(message.get("headers", ()))
+            fields = complete_fields(message.get("headers", ()), self.answer_fields)
             self.progress.note(message)
             self.status = status
             self._has_body = self._has_body and status not in NO_BODY_STATUSES
@@ -68,7 +68,7 @@ class HTTPExchange(Exchange):
     def end(self) -> None:
         """The application has ended; an incomplete answer is cut."""
         if not self.progress.is_complete and not self.is_client_gone:
-            self._carrier.abort()
+            self._abort()
         self.finish()
 
     def consume(self, size_bytes: int) -> None:
@@ -82,6 +82,10 @@ class HTTPExchange(Exchange):
             self.progress.unstart()  # nothing was sent: the answer may be another
             self.status = 0
             raise
+        is_event_stream = _is_event_stream(fields)
+        if is_event_stream and self.find_meter is not None:
+            self.timeline.meter = self.find_meter(self)
+        self.timeline.note_start(is_event_stream=is_event_stream)
 
     def _write_body(self, message: Message) -> None:
         progress = self.progress
@@ -90,33 +94,45 @@ class HTTPExchange(Exchange):
         if self.is_client_gone or not self._has_body:
             return
         if progress.missing_bytes < 0:
-            self._carrier.abort()
+            self._abort()
             raise ValueError("the body is longer than its content-length")
         self.sent_bytes += len(data)
         is_last = progress.is_complete
         if is_last and progress.missing_bytes:
-            self._carrier.abort()  # its end would be a lie
+            self._abort()  # its end would be a lie
             return
         if data or is_last:
             self._carrier.write(data, is_last=is_last)
+            if data and self.timeline.is_event_stream:
+                self.timeline.note_event()
 
     def _trail(self, fields: Fields) -> None:
         if self.progress.missing_bytes:
-            self._carrier.abort()  # its end would be a lie
+            self._abort()  # its end would be a lie
             return
         try:
             self._carrier.trail(fields)
         except Exception:
-            self._carrier.abort()
+            self._abort()
             raise
 
+    def _abort(self) -> None:
+        self.note_cause(Cause.ERROR)
+        self._carrier.abort()
 
-def complete_fields(given: Fields) -> Fields:
-    """An answer's fields with what is added where the application set none (RFC 9110 section 6.6.1)."""
+
+def complete_fields(given: Fields, added: Sequence[tuple[bytes, bytes]] = ()) -> Fields:
+    """An answer's fields with what is added where the application set none (RFC 9110 section 6.6.1).
+
+    Args:
+        given: by the application.
+        added: more such fields, of the layers; their names are in lower case.
+    """
     fields = list(given)
     names = {bytes(name).lower(): value for name, value in fields}
     if b"date" not in names:
         fields.append((b"date", _date(int(time()))))
+    fields += [field for field in added if field[0] not in names]
     if bytes(names.get(b"content-type", b"")).startswith(b"text/event-stream"):
         # A proxy in front must not collect events.
         if b"cache-control" not in names:
@@ -124,6 +140,13 @@ def complete_fields(given: Fields) -> Fields:
         if b"x-accel-buffering" not in names:
             fields.append((b"x-accel-buffering", b"no"))
     return fields
+
+
+def _is_event_stream(fields: Fields) -> bool:
+    for name, value in fields:
+        if len(name) == 12 and bytes(name).lower() == b"content-type":  # the length, since this is asked of each answer
+            return bytes(value).startswith(b"text/event-stream")
+    return False
 
 
 @lru_cache(maxsize=2)

@@ -1,23 +1,55 @@
-"""Where log lines go and how they look: the edge's own, the gateway's and libraries', all on stderr."""
+"""How log lines look and where they go: the edge's own, the gateway's and libraries' in one place."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import structlog
 from structlog.typing import Processor
 
+from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.core.settings import Settings
+from sage_edge.server.log_writer import LogWriter
 
-def configure_logs(level: str, line_format: Literal["text", "json"]) -> None:
-    """Send every log line to stderr in one format.
+
+@contextmanager
+def background_logs(settings: Settings) -> Iterator[tuple[LogWriter, list[Fault]]]:
+    """Write log lines in a thread of its own for as long as this is open; nobody who logs then waits.
+
+    Yields:
+        The writer, and what is wrong with its file: with a fault, lines go to stderr as before.
+    """
+    writer = LogWriter(settings.log_file)
+    try:
+        writer.start()
+    except OSError as error:
+        hint = "name a file that this user may write to, in a directory that exists"
+        what = f"--log-file: cannot open {settings.log_file}: {reason_of(error)}"
+        yield writer, [Fault(what, hint, ExitCode.STARTUP, error, setting="log_file")]
+        return
+    root = logging.getLogger()
+    before = root.handlers[:]
+    configure_logs(settings.log_level, settings.log_format, writer)
+    try:
+        yield writer, []
+    finally:
+        root.handlers[:] = before
+        writer.close()
+
+
+def configure_logs(level: str, line_format: Literal["text", "json"], writer: LogWriter | None = None) -> None:
+    """Send every log line to one place in one format.
 
     Set up before a gateway is imported: `logging.basicConfig` in it then does nothing.
 
     Args:
         level: the least severe level that is logged: debug, info, warning or error.
         line_format: text, coloured on a terminal, or json, one object a line.
+        writer: takes the lines; None writes them to stderr at once.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -31,7 +63,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"]) -> None:
     else:
         rendering = [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=_is_terminal(writer),
                 pad_event_to=0,
                 pad_level=False,
                 sort_keys=False,
@@ -43,7 +75,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"]) -> None:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stderr) if writer is None else writer
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -59,3 +91,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _is_terminal(writer: LogWriter | None) -> bool:
+    return (writer is None or not writer.has_file) and sys.stderr is not None and sys.stderr.isatty()

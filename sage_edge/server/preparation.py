@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+import structlog
 
 from sage_edge.core.bind import SystemdBind
 from sage_edge.core.configuration import Configuration
@@ -19,6 +21,8 @@ from sage_edge.server.development_certificates import create_development_certifi
 from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
 from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class Plan:
         tls: None for plaintext.
         gateway: None with `--no-llm`.
         sockets: listening; empty where only a check was asked for.
+        metrics_sockets: the same for metrics; empty too where they are not served.
     """
 
     settings: Settings
     tls: TLS | None
     gateway: Gateway | None
     sockets: list[socket.socket]
+    metrics_sockets: list[socket.socket]
 
 
 def prepare(
@@ -84,6 +90,10 @@ def prepare(
             faults.extend(found)
         else:
             opened = list(sockets)
+    metrics_sockets: list[socket.socket] = []
+    if not is_check and sockets is None and "metrics_bind" not in faulty:
+        metrics_sockets, found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
+        faults.extend(found)
     gateway = None
     if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
         try:
@@ -91,9 +101,21 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners(opened)
+        close_listeners([*opened, *metrics_sockets])
         raise EdgeError(*faults)
-    return Plan(settings, tls, gateway, opened)
+    return Plan(settings, tls, gateway, opened, metrics_sockets)
+
+
+def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
+    """The listener of the metrics. A default that nobody chose must not keep a second edge from starting."""
+    if settings.metrics_listener is None:
+        return [], []
+    sockets, found = open_listeners([settings.metrics_listener])
+    if found and is_default:
+        log.warning("metrics are not served", reason=found[0].what, hint="choose another address with --metrics-bind")
+        return [], []
+    hint = "choose another address with --metrics-bind, or none"
+    return sockets, [replace(fault, hint=hint, setting="metrics_bind") for fault in found]
 
 
 def _prepare_tls(settings: Settings, *, is_check: bool) -> tuple[TLS | None, Sequence[Fault]]:

@@ -29,11 +29,16 @@ from sage_edge.app.native import NativeApplication
 from sage_edge.app.request_count import RequestCountLayer
 from sage_edge.app.stack import build_stack
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Check, Phase, Readiness
 from sage_edge.core.supervision import vary
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.drain import Drain
+from sage_edge.server.log_writer import LogWriter
+from sage_edge.server.metrics_listener import serve_metrics
+from sage_edge.server.metrics_reports import report_metrics
+from sage_edge.server.metrics_sources import observe_gateway, observe_process
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
 from sage_edge.server.tls import expiry_warning
@@ -56,6 +61,7 @@ async def run(
     plan: Plan,
     announce: Callable[[], None],
     *,
+    logs: LogWriter,
     notifier: Notifier,
     show_drain: Callable[[str], None] | None = None,
     link: WorkerLink | None = None,
@@ -68,6 +74,7 @@ async def run(
         plan: from `server.preparation.prepare`; its sockets are closed at the end.
         announce: called once the listeners accept connections; those that are shared with another process do once
             the edge is ready.
+        logs: writes the log; SIGUSR1 has it open its file anew.
         notifier: the service manager's.
         show_drain: see `Drain`.
         link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
@@ -76,11 +83,13 @@ async def run(
         EdgeError: the gateway failed to start.
     """
     settings = plan.settings
-    readiness = _build_readiness(plan)
-    async with _open_mounts(plan, readiness) as mounts:
+    readiness, metrics = _build_readiness(plan), Metrics()
+    observe_process(metrics, readiness, logs, plan.tls.certificate if plan.tls else None)
+    async with _open_mounts(plan, readiness, metrics) as mounts:
         health = _build_health_mount(mounts, readiness)
         dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
-        stack = build_stack(dispatcher, has_access_log=settings.access_log)
+        is_measured = bool(plan.metrics_sockets) if link is None else settings.metrics_listener is not None
+        stack = build_stack(dispatcher, settings, metrics if is_measured else None)
         lifespan = _build_lifespan(stack)
         started = trio.Event()
         drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
@@ -89,8 +98,15 @@ async def run(
         with _suppress_startup_failure():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_signals, drain, readiness, notifier, nursery.cancel_scope)
+                nursery.start_soon(_watch_rotation, logs)
                 if link is not None:
                     nursery.start_soon(_follow_supervisor, link, drain, readiness, nursery.cancel_scope)
+                    if is_measured:
+                        nursery.start_soon(report_metrics, metrics, link)
+                else:
+                    nursery.start_soon(
+                        serve_metrics, metrics.families, metrics.snapshot, plan.metrics_sockets, settings.limits
+                    )
                 nursery.start_soon(
                     keep_notified,
                     notifier,
@@ -99,7 +115,7 @@ async def run(
                 )
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_serve, plan, stack, started, drain, link)
+                    serving.start_soon(_serve, plan, stack, started, drain, metrics, link)
                     announce()
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
@@ -128,7 +144,7 @@ def _build_readiness(plan: Plan) -> Readiness:
 
 
 @asynccontextmanager
-async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[Mount]]:
+async def _open_mounts(plan: Plan, readiness: Readiness, metrics: Metrics) -> AsyncIterator[list[Mount]]:
     """The gateway as a mount, with its thread for as long as this is open."""
     if plan.gateway is None:
         yield []
@@ -142,6 +158,7 @@ async def _open_mounts(plan: Plan, readiness: Readiness) -> AsyncIterator[list[M
     thread = GatewayThread()
     await thread.start()
     readiness.add_check("gateway_responsive", lambda: _check_lag(thread.lag_seconds))
+    observe_gateway(metrics, settings.mount_prefix or "/", thread)
     async with trio.open_nursery() as watching:
         watching.start_soon(thread.watch)
         try:
@@ -175,7 +192,7 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
 
 
 async def _serve(
-    plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain, link: WorkerLink | None
+    plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain, metrics: Metrics, link: WorkerLink | None
 ) -> None:
     if link is not None and plan.settings.max_requests is not None:
         stack = RequestCountLayer(stack, vary(plan.settings.max_requests), partial(link.say, "recycle"))
@@ -187,6 +204,8 @@ async def _serve(
         started=started,
         drain=drain,
         link=link,
+        metrics=metrics,
+        balancers=plan.settings.trusted if plan.settings.proxy_protocol else None,
     )
 
 
@@ -232,6 +251,12 @@ async def _follow_supervisor(link: WorkerLink, drain: Drain, readiness: Readines
     else:
         readiness.advance(Phase.DRAINING)
         drain.begin()
+
+
+async def _watch_rotation(logs: LogWriter) -> None:
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            logs.reopen()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,9 @@ from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
 from sage_edge.server.listener import close_listeners, spread
+from sage_edge.server.log_writer import LogWriter
+from sage_edge.server.metrics_listener import serve_metrics
+from sage_edge.server.metrics_reports import WorkersMetrics
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.worker_process import WorkerProcess
 
@@ -38,6 +42,8 @@ class Supervisor:
         listeners: to be served; closed at the end.
         announce: called once the first of them accepts, with its gateway's name (None without) and links by title.
         notifier: the service manager's.
+        logs: writes the log.
+        metrics_listeners: where all workers' metrics are served; closed at the end.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class Supervisor:
         listeners: Sequence[socket.socket],
         announce: Callable[[str | None, Mapping[str, str]], None],
         notifier: Notifier,
+        logs: LogWriter,
+        metrics_listeners: Sequence[socket.socket] = (),
     ) -> None:
         self._settings = settings
         self._command = command
@@ -55,6 +63,9 @@ class Supervisor:
         self._places = [_Place(number + 1) for number in range(settings.workers or 1)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._notifier = notifier
+        self._logs = logs
+        self._metrics = WorkersMetrics()
+        self._metrics_listeners = metrics_listeners
         self._stop = trio.Event()
         self._first_is_ready = trio.Event()
         self._is_restarting = False
@@ -70,6 +81,9 @@ class Supervisor:
         async with trio.open_nursery() as watching:
             watching.start_soon(self._watch_signals)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
+            metrics = self._metrics
+            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
+            watching.start_soon(page, self._settings.limits)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
             async with trio.open_nursery() as self._nursery:
@@ -137,6 +151,7 @@ class Supervisor:
         self._workers.add(worker)
         await worker.run()
         self._workers.discard(worker)
+        self._metrics.retire(worker.pid)
         self._tell_all()
 
     async def _drain(self, worker: WorkerProcess) -> None:
@@ -180,6 +195,8 @@ class Supervisor:
                     self._notifier.ready(self._describe_status())
                 log.info("worker ready", worker=worker.number, pid=worker.pid)
                 self._tell_all()
+            case "metrics":
+                self._metrics.note(worker.pid, message["snapshot"])
             case "recycle":
                 self._replace(worker, "it has served its number of requests")
 
@@ -213,6 +230,8 @@ class Supervisor:
                 elif number == signal.SIGUSR2:
                     self._nursery.start_soon(self._restart)
                 else:
+                    if number == signal.SIGUSR1:
+                        self._logs.reopen()
                     self._send_all(signal.Signals(number))
 
     async def _restart(self) -> None:

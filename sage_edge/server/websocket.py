@@ -6,7 +6,7 @@ from collections import deque
 
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
-from sage_edge.core.exchange import ClientDisconnectedError, Message, body_bytes, received_cost_bytes
+from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, body_bytes, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
 from sage_edge.server.http_exchange import complete_fields
 from sage_edge.server.websocket_handshake import WebSocketOffer
@@ -67,7 +67,9 @@ class WebSocketExchange(Exchange):
             self._close(message)
         elif kind == "websocket.http.response.start":
             self.status = int(message["status"])
-            self._carrier.start(self.status, complete_fields(message.get("headers", ())), is_last=False)
+            fields = complete_fields(message.get("headers", ()), self.answer_fields)
+            self._carrier.start(self.status, fields, is_last=False)
+            self.timeline.note_start()
         elif kind == "websocket.http.response.body":
             self.sent_bytes += body_bytes(message)
             self._carrier.write(message.get("body", b""), is_last=self.progress.is_complete)
@@ -101,13 +103,15 @@ class WebSocketExchange(Exchange):
                 self._carrier.write(b"", is_last=True)
             self.lose_client()
 
-    def lose_client(self) -> None:
+    def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone, and with it what the application has not taken."""
         self._undecoded.clear()
-        super().lose_client()
+        super().lose_client(cause)
 
     def end(self) -> None:
         """The application has ended."""
+        if not self.is_client_gone and not self.has_ended_well:
+            self.note_cause(Cause.ERROR)
         if not self.is_client_gone and not self.progress.has_started:
             self._carrier.abort()
         elif self._is_open and not self._has_closed:
@@ -126,17 +130,22 @@ class WebSocketExchange(Exchange):
         self._is_open = True  # before the answer is begun, which lets in what came behind the handshake
         try:
             fields = self._session.accept(message)
+            names = {name for name, _ in fields}
+            fields += [field for field in self.answer_fields if field[0] not in names]
             self._carrier.start(200 if self._is_http2 else 101, fields, is_last=False)
         except Exception:
             self._is_open = False
             self.progress.unstart()  # nothing was sent: the application may try again
             raise
         self.status = 101
+        self.timeline.note_start()
 
     def _close(self, message: Message) -> None:
         if not self._is_open:
             self.status = 403
-            self._carrier.start(403, complete_fields([(b"content-length", b"0")]), is_last=True)
+            fields = complete_fields([(b"content-length", b"0")], self.answer_fields)
+            self._carrier.start(403, fields, is_last=True)
+            self.timeline.note_start()
             return
         self._session.send(message)
         self.deliver({"type": "websocket.disconnect", "code": message.get("code") or 1000, "reason": ""})

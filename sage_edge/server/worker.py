@@ -17,7 +17,9 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.core.budgets import Accounts
+from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
 from sage_edge.server.connection import Connection, Service
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
@@ -49,7 +51,9 @@ async def serve(
     limits: Limits,
     started: trio.Event,
     drain: Drain,
+    metrics: Metrics,
     link: WorkerLink | None = None,
+    balancers: TrustedProxies | None = None,
 ) -> None:
     """Accept and serve connections until `drain` has begun, and end as it says.
 
@@ -64,8 +68,10 @@ async def serve(
         started: from when on shared sockets are accepted from; others are at once.
         drain: begun from elsewhere.
         link: to the supervisor, where there are other workers, whose sockets are covered while they are away.
+        metrics: where what happens is counted.
+        balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
     """
-    worker = Worker(Service(application, limits, tls, Flusher(), Fairness()))
+    worker = Worker(Service(application, limits, tls, Flusher(), Fairness(), metrics, balancers))
     await worker.run(sockets, started, drain, link)
 
 
@@ -87,6 +93,8 @@ class Worker:
         )
         self._connections: set[Connection] = set()
         self._is_draining = False
+        self._metrics = service.metrics
+        self._metrics.refresh_with(self._count_connections)
         self._refused = 0
         self._reported_at = -REPORT_SECONDS
 
@@ -154,9 +162,11 @@ class Worker:
             await trio.lowlevel.checkpoint()
 
     def _open(self, sock: socket.socket, address: object, connections: trio.Nursery) -> None:
+        self._metrics.connections_accepted.add()
         client = str(address[0]) if isinstance(address, tuple) else f"unix:{sock.fileno()}"
         account = self._accounts.open(client)
         if account is None:
+            self._metrics.connections_refused.add("limit" if self._accounts.is_full else "client_limit")
             self._refuse(sock, client)
             return
         try:
@@ -202,7 +212,11 @@ class Worker:
             self._reported_at = now
             self._refused = 0
 
+    def _count_connections(self) -> None:
+        self._metrics.connections_open.of().number = len(self._connections)
+
     async def _wait_for_resources(self, error: OSError) -> None:
+        self._metrics.connections_refused.add("no_resources")
         now = trio.current_time()
         if now - self._reported_at >= REPORT_SECONDS:
             log.warning("cannot accept connections", reason=error.strerror, open=len(self._connections))

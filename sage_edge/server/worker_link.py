@@ -23,6 +23,8 @@ VARIABLE = "_SAGE_EDGE_WORKER"
 BEAT_SECONDS = 1.0
 """How often a worker says that its loop turns."""
 LONGEST_LINE_BYTES = 64 * 1024
+LONGEST_UNSENT_BYTES = 256 * 1024
+"""What waits for a supervisor that does not listen; more is lost, a line at a time."""
 
 Message = Mapping[str, Any]
 
@@ -80,6 +82,7 @@ class WorkerLink:
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
         self._socket.set_inheritable(False)
+        self._unsent = b""
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self | None:
@@ -98,10 +101,14 @@ class WorkerLink:
 
     def say(self, event: str, **values: object) -> None:
         """Tell the supervisor. One that does not listen loses it."""
+        if len(self._unsent) < LONGEST_UNSENT_BYTES:
+            self._unsent += encode({"event": event, **values})
         try:
-            self._socket.send(encode({"event": event, **values}))
+            sent_bytes = self._socket.send(self._unsent)
         except OSError as error:
             log.debug("the supervisor does not listen", error=repr(error))
+            return
+        self._unsent = self._unsent[sent_bytes:]  # goes before what is said next, at the latest the next beat
 
     async def run(self) -> None:
         """Say that the loop turns, and hear how the others are; returns once the supervisor is gone."""

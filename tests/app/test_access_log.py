@@ -44,7 +44,9 @@ async def test_a_request_is_one_line_with_these_fields(logs: Logs) -> None:
         method="POST",
         headers=[(b"x-secret", b"secret")],
     )
-    exchange = await call(echo, scope, request(b"secret ", more_body=True), request(b"too"))
+    exchange = RecordingExchange(request(b"secret ", more_body=True), request(b"too"), scope=scope)
+    exchange.mount, exchange.request_id, exchange.connection_id, exchange.stream_id = "/v1", "an id", 7, 3
+    await exchange.run(AccessLogLayer(echo))
     assert exchange.body == b"secret too"
     assert len(logs) == 1
     duration_ms = logs[0].pop("duration_ms")
@@ -57,10 +59,14 @@ async def test_a_request_is_one_line_with_these_fields(logs: Logs) -> None:
             "protocol": "HTTP/2",
             "method": "POST",
             "path": "/v1/%C3%A9",
+            "mount": "/v1",
             "status": 200,
             "received_bytes": 10,
             "sent_bytes": 10,
             "ending": "complete",
+            "request_id": "an id",
+            "connection": 7,
+            "stream": 3,
         }
     ]
 
@@ -132,8 +138,8 @@ ENDINGS: dict[str, tuple[Callable[..., Scope], list[Message], ASGIApplication, s
         200,
         1,
     ),
-    "no answer": (http_scope, [], ending(), "cut", "-", 0),
-    "cut short": (http_scope, [], ending(*HALF), "cut", 201, 4),
+    "no answer": (http_scope, [], ending(), "error", "-", 0),
+    "cut short": (http_scope, [], ending(*HALF), "error", 201, 4),
     "left before the answer": (http_scope, [HTTP_DISCONNECT], ending(reads=1), "client left", "-", 0),
     "left amid the answer": (http_scope, [], ending(*HALF, leaves=True), "client left", 201, 4),
     "left after the answer": (http_scope, [], ending(*ANSWER, leaves=True), "complete", 200, 6),
@@ -166,7 +172,7 @@ async def test_every_ending_is_one_line(case: str, logs: Logs) -> None:
 async def test_an_error_is_one_line_and_goes_on(logs: Logs) -> None:
     with pytest.raises(ValueError, match="on purpose"):
         await call(ending(*HALF, error=ValueError("on purpose")))
-    assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 201)]
+    assert [(entry["ending"], entry["status"]) for entry in logs] == [("error", 201)]
 
 
 async def test_a_cancelled_request_is_one_line(logs: Logs) -> None:
@@ -179,7 +185,7 @@ async def test_a_cancelled_request_is_one_line(logs: Logs) -> None:
         calling.start_soon(exchange.run, AccessLogLayer(application))
         await exchange.wait_for(1)
         calling.cancel_scope.cancel()
-    assert [(entry["ending"], entry["status"]) for entry in logs] == [("cut", 200)]
+    assert [(entry["ending"], entry["status"]) for entry in logs] == [("error", 200)]
 
 
 async def test_the_bytes_of_a_websockets_messages_are_counted(logs: Logs) -> None:

@@ -323,8 +323,8 @@ class TestWhenDone:
     def test_those_who_asked_are_called_once_in_order_when_the_answer_is_complete(self) -> None:
         calls: list[int] = []
         exchange = RecordingExchange()
-        exchange.when_done(lambda: calls.append(1))
-        exchange.when_done(lambda: calls.append(2))
+        exchange.when_done(lambda _: calls.append(1))
+        exchange.when_done(lambda _: calls.append(2))
         exchange.write(response_start())
         assert calls == []
         exchange.write(response_body())
@@ -335,7 +335,7 @@ class TestWhenDone:
     def test_those_who_asked_are_called_at_the_end_where_the_answer_is_not_complete(self) -> None:
         calls: list[int] = []
         exchange = RecordingExchange()
-        exchange.when_done(lambda: calls.append(1))
+        exchange.when_done(lambda _: calls.append(1))
         exchange.lose_client()
         assert calls == [], "the application may still go on"
         exchange.end()
@@ -344,7 +344,7 @@ class TestWhenDone:
     def test_a_callback_may_ask_again(self) -> None:
         calls: list[int] = []
         exchange = RecordingExchange()
-        exchange.when_done(lambda: exchange.when_done(lambda: calls.append(1)))
+        exchange.when_done(lambda _: exchange.when_done(lambda _: calls.append(1)))
         exchange.finish()
         assert calls == []
         exchange.finish()

@@ -12,7 +12,9 @@ from sage_edge.app.dispatch import GuardedDispatcher
 from sage_edge.app.lifespan import Mount
 from sage_edge.app.native import NativeApplication
 from sage_edge.app.stack import build_stack
+from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
+from sage_edge.core.settings import Settings
 from tests.app.applications import answer
 from tests.kit.asgi_calls import Server, http_scope, lifespan_scope
 from tests.kit.exchange import RecordingExchange
@@ -22,7 +24,7 @@ async def raise_error(scope: Scope, receive: Receive, send: Send) -> None:
     raise ValueError("on purpose")
 
 
-def build(gateway: Any, *, has_access_log: bool = True) -> ASGIApplication:
+def build(gateway: Any, **settings: Any) -> ASGIApplication:
     readiness = Readiness(llm_prefix="/", is_llm_mounted=True)
     readiness.advance(Phase.READY)
     health, mount = [
@@ -30,18 +32,18 @@ def build(gateway: Any, *, has_access_log: bool = True) -> ASGIApplication:
         for name, application in (("health", answer), ("gateway", gateway))
     ]
     dispatcher = GuardedDispatcher(health, [mount], readiness, startup_seconds=1.0)
-    return build_stack(dispatcher, has_access_log=has_access_log)
+    return build_stack(dispatcher, Settings(**settings), Metrics())
 
 
-async def call(gateway: Any, scope: Scope, *, has_access_log: bool = True) -> RecordingExchange:
+async def call(gateway: Any, scope: Scope, **settings: Any) -> RecordingExchange:
     exchange = RecordingExchange(scope=scope)
-    await exchange.run(build(gateway, has_access_log=has_access_log))
+    await exchange.run(build(gateway, **settings))
     return exchange
 
 
 @pytest.mark.parametrize("has_access_log", [True, False])
 async def test_the_access_log_can_be_left_out(has_access_log: bool, logs: list[MutableMapping[str, Any]]) -> None:
-    exchange = await call(answer, http_scope(), has_access_log=has_access_log)
+    exchange = await call(answer, http_scope(), access_log=has_access_log)
     assert exchange.body == b"answer"
     assert [entry["event"] for entry in logs] == ["request"] * has_access_log
 

@@ -41,6 +41,10 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "port": ports,
     "bind": st.lists(st.one_of(ports.map("a:{}".format), texts.map("unix:{}".format)), max_size=3).map(tuple),
     "reuse_port": st.booleans(),
+    "trusted_proxies": st.lists(
+        st.one_of(st.just("unix"), st.ip_addresses().map(str), st.ip_addresses(v=6).map("{}/128".format)), max_size=3
+    ).map(tuple),
+    "proxy_protocol": st.booleans(),
     "certfile": paths,
     "keyfile": paths,
     "keyfile_password_file": paths,
@@ -76,7 +80,10 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "max_window_updates": counts,
     "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
     "log_format": st.sampled_from(["text", "json"]),
+    "log_file": paths,
     "access_log": st.booleans(),
+    "access_log_query": st.booleans(),
+    "metrics_bind": st.one_of(st.just("none"), ports.map("a:{}".format)),
     "drain_delay_seconds": seconds,
     "drain_seconds": seconds,
     "workers": st.integers(1, 256),

@@ -177,8 +177,10 @@ def running_edge(
         if certificates
         else ()
     )
+    # Not at the default address, which other edges may have.
+    metrics = () if "--metrics-bind" in options else ("--metrics-bind", "none")
     process = subprocess.Popen(
-        edge_command("serve", *binds, *tls, *options),
+        edge_command("serve", *binds, *tls, *metrics, *options),
         env=clean_environment(env),
         cwd=cwd,
         stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ import trio
 
 from sage_edge.app.asgi import ASGIApplication, Scope
 from sage_edge.app.exchange import Event, Exchange
-from sage_edge.core.exchange import WINDOW_BYTES, Message, body_bytes, received_cost_bytes
+from sage_edge.core.exchange import WINDOW_BYTES, Cause, Message, body_bytes, received_cost_bytes
 from tests.kit.asgi_calls import Answer, http_scope, request
 
 LONG_SECONDS = 600.0
@@ -91,10 +91,10 @@ class RecordingExchange(Answer, Exchange):
                 self._undelivered.append(message)
                 self._deliver_more()
 
-    def lose_client(self) -> None:
+    def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         self._undelivered.clear()
         self._unwritten.clear()
-        super().lose_client()
+        super().lose_client(cause)
 
     def block(self) -> None:
         """Let the client read no more."""

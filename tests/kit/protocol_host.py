@@ -10,6 +10,7 @@ from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Message
 from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
 from sage_edge.core.settings import Settings
 
 Field = tuple[bytes, bytes]
@@ -53,6 +54,7 @@ class FakeHost:
     def __init__(self, limits: Limits, account: ClientAccount | None = None) -> None:
         self.limits = limits
         self.account = ClientAccount(limits.max_buffered_bytes) if account is None else account
+        self.metrics = Metrics()
         self.client: tuple[str, int] | None = ("192.0.2.7", 50_000)
         self.server: tuple[str, int] | None = ("192.0.2.1", 443)
         self.is_tls = True

@@ -13,6 +13,7 @@ from http import HTTPStatus
 import structlog
 
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
+from sage_edge.core.exchange import Cause
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.parser import (
     BadRequestError,
@@ -150,7 +151,7 @@ class HTTP1Connection:
             self.is_draining = True
             self._drained_at = self._host.clock()
 
-    def lose(self) -> None:
+    def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
         self._is_closing = True
         self._host.account.buffered_bytes -= self._queued_bytes
@@ -158,7 +159,7 @@ class HTTP1Connection:
         self._queued_bytes = 0
         if self._turn is not None:
             turn, self._turn = self._turn, None
-            turn.lose()
+            turn.lose(cause)
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -185,6 +186,7 @@ class HTTP1Connection:
                 self._refuse(error.status, error.detail, error.fields)
             else:
                 log.info("connection refused", reason="it does not speak HTTP")
+                self._host.metrics.protocol_errors.add("1.1", "not_http")
                 self._close()
 
     def write(self, data: bytes) -> None:
@@ -270,6 +272,7 @@ class HTTP1Connection:
     def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = ()) -> None:
         """Answer what is no request, or no good one, and end."""
         log.info("request refused", status=status.value, reason=detail)
+        self._host.metrics.protocol_errors.add("1.1", status.name.lower())
         turn = self._turn
         if turn is None or not turn.has_started:
             error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
@@ -285,7 +288,7 @@ class HTTP1Connection:
             self.write(encode_head(status, head) + body)
         self._turn = None
         if turn is not None:
-            turn.lose()
+            turn.lose(Cause.STALLED if status is HTTPStatus.REQUEST_TIMEOUT else Cause.REFUSED)
         self._close()
 
     def _current(self) -> Turn:

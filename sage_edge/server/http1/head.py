@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.server.authority import read_authority
+from sage_edge.core.authority import read_authority
 from sage_edge.server.http1.errors import BadRequestError, malformed
 from sage_edge.server.http1.fields import TOKEN, read_fields, read_list
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
+from sage_edge.core.exchange import Cause
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.errors import BadRequestError
 from sage_edge.server.http1.head import Request
@@ -71,12 +72,12 @@ class Turn:
         if size_bytes and self.exchange is not None:
             self.exchange.note_written(size_bytes)
 
-    def lose(self) -> None:
+    def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection ends."""
         self._is_over = True
         self.forget_unread()
         if self.exchange is not None:
-            self.exchange.lose_client()
+            self.exchange.lose_client(cause)
 
     def forget_unread(self) -> None:
         """Nobody will read what has come."""

@@ -20,6 +20,18 @@ class Kind(Enum):
     WINDOW_UPDATE = "WINDOW_UPDATE frames"
 
 
+class BudgetFault(ConnectionFault):
+    """A budget is exceeded (RFC 9113 section 10.5).
+
+    Args:
+        kind: of the budget.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(ErrorCode.ENHANCE_YOUR_CALM, f"too many {kind.value}")
+        self.kind = kind
+
+
 class FrameBudgets:
     """One connection's.
 
@@ -43,10 +55,10 @@ class FrameBudgets:
         """Count one.
 
         Raises:
-            ConnectionFault: it is one too many (RFC 9113 section 10.5).
+            BudgetFault: it is one too many.
         """
         if not self._budgets[kind].spend(now):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"too many {kind.value}")
+            raise BudgetFault(kind)
 
     def refund(self, kind: Kind, count: int) -> None:
         """Give some back."""

@@ -12,9 +12,10 @@ from http import HTTPStatus
 import structlog
 
 from sage_edge.app.exchange import Exchange
+from sage_edge.core.exchange import Cause
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2 import frames
-from sage_edge.server.http2.budgets import FrameBudgets, Kind
+from sage_edge.server.http2.budgets import BudgetFault, FrameBudgets, Kind
 from sage_edge.server.http2.closed import ClosedStreams, Ending
 from sage_edge.server.http2.codec import Codec
 from sage_edge.server.http2.exchanges import open_exchange
@@ -33,6 +34,13 @@ DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""
 UNSENT_LIMIT_BYTES = 64 * 1024
 """With so much to answer to frames that nobody takes, no more frames are read."""
+
+_CAUSES = {
+    ErrorCode.CANCEL: Cause.STALLED,
+    ErrorCode.NO_ERROR: Cause.STALLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Cause.BUDGET,
+}
+"""Why a stream is reset by the server; for other codes, a fault of the protocol."""
 
 
 class HTTP2Connection:
@@ -152,17 +160,17 @@ class HTTP2Connection:
         self._farewell.begin(self._host.clock())
         self._host.wake()
 
-    def lose(self) -> None:
+    def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
         self._out.clear()
-        self._end_streams()
+        self._end_streams(cause)
 
-    def _end_streams(self) -> None:
+    def _end_streams(self, cause: Cause) -> None:
         self._is_closing = True
         for stream in list(self._streams.values()):
             self.forget(stream, Ending.SERVER_RESET)
             if stream.exchange is not None:
-                stream.exchange.lose_client()
+                stream.exchange.lose_client(cause)
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -195,6 +203,7 @@ class HTTP2Connection:
         limits = self._limits
         is_full = len(self._streams) >= limits.max_streams or self._running >= 2 * limits.max_streams
         if is_full or self._host.account.is_exhausted:
+            self._host.metrics.limits_exceeded.add("streams" if is_full else "buffered_bytes")
             self._reset_unopened(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             return
         self._open(stream_id, fields, is_last=is_last)
@@ -355,14 +364,17 @@ class HTTP2Connection:
             exchange = open_exchange(stream, fields, self._host, is_last=is_last)
         except MalformedError as error:
             log.debug("malformed request", stream=stream_id, reason=str(error))
+            self._host.metrics.protocol_errors.add("2", "malformed_request")
             self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         except RefusedError as refused:
+            self._host.metrics.protocol_errors.add("2", refused.status.name.lower())
             self._streams[stream_id] = stream
             self._answer(stream, refused.status, refused.fields)
             return
         self._streams[stream_id] = stream
         stream.exchange = exchange
+        exchange.stream_id = stream_id
         if is_last:
             exchange.deliver_body(b"", is_last=True)
         self._new_exchanges.append(exchange)
@@ -407,6 +419,7 @@ class HTTP2Connection:
                 self._refuse_body(stream, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                 return
             if self._host.account.is_exhausted:
+                self._host.metrics.limits_exceeded.add("buffered_bytes")
                 self._reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
                 return
             if size or is_last:
@@ -420,7 +433,7 @@ class HTTP2Connection:
             return
         exchange.status = status
         self._answer(stream, status)
-        exchange.lose_client()
+        exchange.lose_client(Cause.REFUSED)
 
     # Streams.
 
@@ -440,7 +453,7 @@ class HTTP2Connection:
         """Reset a stream for its client's fault, which counts as if the client had."""
         self.forget(stream, Ending.SERVER_RESET)
         if stream.exchange is not None:
-            stream.exchange.lose_client()
+            stream.exchange.lose_client(_CAUSES.get(code, Cause.PROTOCOL_ERROR))
         self._reset_unopened(stream.stream_id, code)  # which may be one too many
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
@@ -479,5 +492,11 @@ class HTTP2Connection:
     def _fail(self, fault: ConnectionFault) -> None:
         if fault.code is not ErrorCode.NO_ERROR:
             log.info("connection ended for its client's fault", code=fault.code.name, reason=fault.reason)
-        self._end_streams()
+        metrics, cause = self._host.metrics, Cause.PROTOCOL_ERROR
+        if isinstance(fault, BudgetFault):
+            cause = Cause.BUDGET
+            metrics.limits_exceeded.add(fault.kind.name.lower())
+        elif fault.code is not ErrorCode.NO_ERROR:
+            metrics.protocol_errors.add("2", fault.code.name.lower())
+        self._end_streams(cause)
         self._farewell.fail(self._last_stream_id, fault.code, fault.reason)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from sage_edge.core.authority import read_authority
 from sage_edge.core.routing import GENERAL_METHODS
-from sage_edge.server.authority import read_authority
 from sage_edge.server.http2.hpack import CONNECTION_SPECIFIC, Field
 
 _NAMES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\n)*")

@@ -1,0 +1,111 @@
+"""The layer that counts requests, and how they went.
+
+What is counted is `core.metric_families`'; when it happened is the exchange's timeline. Here: which figures belong
+to which request, found once for each kind of request and kept, since looking labels up costs more than counting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.exchange import Cause
+from sage_edge.core.metric_families import Metrics
+from sage_edge.core.timeline import EventMeter
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "WEBSOCKET"})
+OTHER_METHOD = "other"
+NO_STATUS = "none"
+
+
+class MetricsLayer:
+    """An ASGI application that calls another and counts its requests.
+
+    Args:
+        application: the other.
+        metrics: where.
+    """
+
+    def __init__(self, application: ASGIApplication, metrics: Metrics) -> None:
+        self._application = application
+        self._metrics = metrics
+        self._in_flight: set[Exchange] = set()
+        self._kinds: dict[tuple[str, str, str, int], _Kind] = {}
+        self._meters: dict[tuple[str, str], EventMeter] = {}
+        metrics.refresh_with(self._count_in_flight)
+        metrics.refresh_with(self._count_events)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or WebSocket; a lifespan is passed through."""
+        if scope["type"] != "lifespan":
+            exchange: Exchange = scope[EXCHANGE]
+            self._in_flight.add(exchange)
+            exchange.find_meter = self._find_meter
+            exchange.when_done(self._count)
+        await self._application(scope, receive, send)
+
+    def _count(self, exchange: Exchange) -> None:
+        self._in_flight.discard(exchange)
+        scope, timeline = exchange.scope, exchange.timeline
+        key = (exchange.mount, scope["http_version"], scope.get("method", "WEBSOCKET"), exchange.status)
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._find_kind(*key)
+        now = timeline.clock()
+        kind.requests.number += 1
+        kind.received_bytes.number += exchange.received_bytes
+        kind.sent_bytes.number += exchange.sent_bytes
+        kind.duration_seconds.observe(now - timeline.began_at)
+        if timeline.first_byte_at is not None:
+            kind.first_byte_seconds.observe(timeline.first_byte_at - timeline.began_at)
+        if exchange.cause is not None or not exchange.has_ended_well:
+            self._count_cancellation(exchange, now)
+
+    def _count_cancellation(self, exchange: Exchange, now: float) -> None:
+        cause = (exchange.cause or Cause.ERROR).value.replace(" ", "_")
+        self._metrics.cancellations.add(exchange.mount, cause)
+        if exchange.timeline.lost_at is not None:
+            seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)
+            seconds.observe(now - exchange.timeline.lost_at)
+
+    def _find_kind(self, mount: str, protocol: str, method: str, status: int) -> _Kind:
+        label = method if method in METHODS else OTHER_METHOD
+        if label == OTHER_METHOD:  # a client could make up any number of methods
+            return _Kind(self._metrics, mount, protocol, label, status)
+        kind = self._kinds[mount, protocol, method, status] = _Kind(self._metrics, mount, protocol, label, status)
+        return kind
+
+    def _find_meter(self, exchange: Exchange) -> EventMeter:
+        key = (exchange.mount, exchange.scope["http_version"])
+        meter = self._meters.get(key)
+        if meter is None:
+            metrics = self._metrics
+            meter = self._meters[key] = EventMeter(
+                metrics.first_event_seconds.of(*key), metrics.between_events_seconds.of(*key)
+            )
+        return meter
+
+    def _count_events(self) -> None:
+        """Each is the first of its stream or comes after another: that is counted already, event by event."""
+        for labels, meter in self._meters.items():
+            self._metrics.events.of(*labels).number = meter.first_seconds.count + meter.gap_seconds.count
+
+    def _count_in_flight(self) -> None:
+        gauge = self._metrics.requests_in_flight
+        gauge.clear()
+        for labels, count in Counter((each.mount, each.scope["http_version"]) for each in self._in_flight).items():
+            gauge.of(*labels).number = count
+
+
+class _Kind:
+    """The figures of requests that have all labels in common."""
+
+    __slots__ = ("duration_seconds", "first_byte_seconds", "received_bytes", "requests", "sent_bytes")
+
+    def __init__(self, metrics: Metrics, mount: str, protocol: str, method: str, status: int) -> None:
+        self.requests = metrics.requests.of(mount, protocol, method, str(status) if status else NO_STATUS)
+        self.received_bytes = metrics.received_bytes.of(mount, protocol)
+        self.sent_bytes = metrics.sent_bytes.of(mount, protocol)
+        self.first_byte_seconds = metrics.first_byte_seconds.of(mount, protocol)
+        self.duration_seconds = metrics.duration_seconds.of(mount, protocol)

@@ -1,0 +1,45 @@
+"""The layer that gives each request an id: the client's where it is sane, otherwise a new one.
+
+The gateway gets it as `x-request-id`, the answer carries it unless the gateway set one, and every log line of the
+request has it, the gateway's own among them. `traceparent` (W3C Trace Context) is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from random import getrandbits
+from time import time_ns
+
+import structlog
+
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.request_id import is_sane_request_id, new_request_id
+
+HEADER = b"x-request-id"
+
+
+class RequestIdLayer:
+    """An ASGI application that calls another with an id for each request."""
+
+    def __init__(self, application: ASGIApplication) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request or WebSocket; a lifespan is passed through."""
+        if scope["type"] != "lifespan":
+            exchange: Exchange = scope[EXCHANGE]
+            headers: list[tuple[bytes, bytes]] = scope["headers"]
+            given = [field for field in headers if field[0] == HEADER]
+            if len(given) == 1 and is_sane_request_id(given[0][1]):
+                request_id, field = given[0][1].decode(), given[0]
+            else:
+                # Random enough: an id is no secret, and its numbers come at a twentieth of the system's price.
+                request_id = new_request_id(time_ns() // 1_000_000, getrandbits(74))
+                field = (HEADER, request_id.encode())
+                kept = [each for each in headers if each[0] != HEADER] if given else headers
+                scope["headers"] = [*kept, field]
+            exchange.request_id = request_id
+            exchange.answer_fields = (field,)
+            # For the task of this request alone, whose context is its own.
+            structlog.contextvars.bind_contextvars(request_id=request_id)
+        await self._application(scope, receive, send)

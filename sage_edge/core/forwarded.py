@@ -1,0 +1,170 @@
+"""Who a request came from, by what proxies say of it, as far as they are trusted.
+
+Reads `forwarded` (RFC 7239) and the `x-forwarded-*` headers. Which requests come from a proxy is known by the
+address of the connection; here are the rules, and no scope or socket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+Address = IPv4Address | IPv6Address
+Field = tuple[bytes, bytes]
+
+FORWARDED = b"forwarded"
+X_FORWARDED = b"x-forwarded-"
+FORWARDING_STARTS = (FORWARDED, X_FORWARDED)
+UNIX = "unix"
+LARGEST_PORT = 65_535
+
+_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
+_PAIR = re.compile(rf'\s*({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)")\s*(;|,|$)')
+_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")  # RFC 7239 section 6
+_SCHEMES = frozenset({"http", "https"})
+
+
+@dataclass(frozen=True)
+class Hop:
+    """What one proxy says of what it received.
+
+    Attributes:
+        client: the other side's address; None where it is hidden or malformed.
+        port: 0 where it is not said.
+        scheme: "http" or "https"; "" where it is not said.
+        host: as in the Host header; "" where it is not said.
+    """
+
+    client: Address | None
+    port: int = 0
+    scheme: str = ""
+    host: str = ""
+
+
+class TrustedProxies:
+    """The proxies whose word is taken.
+
+    Args:
+        entries: addresses, networks such as 10.0.0.0/8, and "unix" for all Unix sockets.
+
+    Raises:
+        ValueError: one is none of these.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        entries = list(entries)
+        self.has_any = bool(entries)
+        self._is_unix_trusted = UNIX in entries
+        self._networks = [ip_network(entry) for entry in entries if entry != UNIX]
+
+    def trusts(self, address: str | None) -> bool:
+        """Whether a peer is one of them.
+
+        Args:
+            address: None for a Unix socket.
+        """
+        if address is None:
+            return self._is_unix_trusted
+        parsed = parse_address(address)
+        return parsed is not None and self.trusts_address(parsed)
+
+    def trusts_address(self, address: Address) -> bool:
+        """The same of an address that has been read."""
+        return any(address in network for network in self._networks if network.version == address.version)
+
+    def find_client(self, hops: Sequence[Hop]) -> Hop | None:
+        """The hop with the first address from the right that is not trusted; None where nothing can be said.
+
+        What is left of it was said by someone who is not trusted. Where all are, it is the leftmost.
+        """
+        found = None
+        for hop in reversed(hops):
+            if hop.client is None:
+                return found
+            found = hop
+            if not self.trusts_address(hop.client):
+                return found
+        return found
+
+
+def parse_address(text: str) -> Address | None:
+    """An IP address; IPv4 in IPv6 is IPv4. None where it is none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_forwarding_field(name: bytes) -> bool:
+    """Whether a header is a proxy's to set."""
+    return name == FORWARDED or name.startswith(X_FORWARDED)
+
+
+def read_hops(headers: Sequence[Field]) -> list[Hop]:
+    """What the proxies say, the farthest first. Nothing where `forwarded` and `x-forwarded-for` are both there.
+
+    A proxy sets one of them and passes the other on, which the client may have made up; nobody can tell which.
+    """
+    forwarded = _join(headers, FORWARDED)
+    listed = _join(headers, X_FORWARDED + b"for")
+    if forwarded is not None and listed is not None:
+        return []
+    if forwarded is not None:
+        return list(_read_forwarded(forwarded))
+    if listed is None:
+        return []
+    nodes = [part.strip() for part in listed.split(",")]
+    schemes = _spread(_join(headers, X_FORWARDED + b"proto"), len(nodes))
+    hosts = _spread(_join(headers, X_FORWARDED + b"host"), len(nodes))
+    return [_hop(node, scheme, host) for node, scheme, host in zip(nodes, schemes, hosts, strict=True)]
+
+
+def _read_forwarded(text: str) -> Iterator[Hop]:
+    """RFC 7239 section 4. What is malformed ends at the next comma, and hides what is to its left."""
+    hops: list[Hop] = []
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _PAIR.match(text, position)
+        if match is None:
+            hops, pairs = [Hop(None)], {}
+            comma = text.find(",", position)
+            if comma < 0:
+                break
+            position = comma + 1
+            continue
+        name, token, quoted, end = match.groups()
+        pairs[name.lower()] = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
+        position = match.end()
+        if end != ";":
+            hops.append(_hop(pairs.get("for", ""), pairs.get("proto", ""), pairs.get("host", "")))
+            pairs = {}
+    yield from hops
+
+
+def _hop(node: str, scheme: str, host: str) -> Hop:
+    client, port = _read_node(node)
+    scheme = scheme.lower()
+    return Hop(client, port, scheme if scheme in _SCHEMES else "", host)
+
+
+def _read_node(text: str) -> tuple[Address | None, int]:
+    if match := _NODE.fullmatch(text):
+        address, port = parse_address(match[1] or match[2]), int(match[3] or 0)
+        return (address, port) if port <= LARGEST_PORT else (None, 0)
+    return parse_address(text), 0  # IPv6 without brackets, as in x-forwarded-for
+
+
+def _join(headers: Sequence[Field], name: bytes) -> str | None:
+    """All values of a header as one list (RFC 9110 section 5.3)."""
+    values = [value.decode("latin-1") for key, value in headers if key == name]
+    return ",".join(values) if values else None
+
+
+def _spread(text: str | None, count: int) -> list[str]:
+    """A list beside another: value by value where they are of one length, otherwise the last for all."""
+    values = [part.strip() for part in (text or "").split(",")]
+    return values if len(values) == count else [values[-1]] * count

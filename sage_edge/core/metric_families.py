@@ -1,0 +1,113 @@
+"""Every metric of the edge, once: its name, meaning, labels and buckets. docs/metrics.md says how to read them.
+
+Names follow Prometheus: `sage_edge_`, the unit, and `_total`, which the writer adds to counters. Label values are
+OpenTelemetry's where it has some (HTTP semantic conventions: protocol versions as "1.1" and "2").
+"""
+
+from __future__ import annotations
+
+from sage_edge.core.metrics import Registry
+
+GENERATION_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Seconds: from a cached answer to a long generation."""
+GAP_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds between two events: from a thousand tokens a second to a generation that hangs."""
+SHORT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds that should be few: handshakes, and the end of what nobody waits for."""
+
+
+class Metrics(Registry):
+    """The figures of one process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self.requests = counter(
+            "sage_edge_requests", "Requests and WebSockets that have ended.", "mount", "protocol", "method", "status"
+        )
+        self.requests_in_flight = gauge(
+            "sage_edge_requests_in_flight", "Requests and WebSockets that have not ended.", "mount", "protocol"
+        )
+        self.received_bytes = counter(
+            "sage_edge_request_body_bytes", "Bytes of bodies and messages received.", "mount", "protocol"
+        )
+        self.sent_bytes = counter(
+            "sage_edge_response_body_bytes", "Bytes of bodies and messages sent.", "mount", "protocol"
+        )
+        self.events = counter(
+            "sage_edge_events", "Pieces of event streams that the application sent.", "mount", "protocol"
+        )
+        self.first_byte_seconds = histogram(
+            "sage_edge_time_to_first_byte_seconds",
+            "From a request's head to the head of its answer.",
+            "mount",
+            "protocol",
+            bounds=GENERATION_BOUNDS,
+        )
+        self.first_event_seconds = histogram(
+            "sage_edge_time_to_first_event_seconds",
+            "From a request's head to the first event of its answer.",
+            "mount",
+            "protocol",
+            bounds=GENERATION_BOUNDS,
+        )
+        self.between_events_seconds = histogram(
+            "sage_edge_time_between_events_seconds",
+            "From one event of an answer to the next.",
+            "mount",
+            "protocol",
+            bounds=GAP_BOUNDS,
+        )
+        self.duration_seconds = histogram(
+            "sage_edge_request_duration_seconds",
+            "From a request's head to the end of its answer.",
+            "mount",
+            "protocol",
+            bounds=GENERATION_BOUNDS,
+        )
+        self.cancellations = counter(
+            "sage_edge_cancellations", "Requests that ended before their answer was complete.", "mount", "cause"
+        )
+        self.cancellation_seconds = histogram(
+            "sage_edge_cancellation_seconds",
+            "From a client's leaving, or its like, to the end of the application's work for it.",
+            "mount",
+            "cause",
+            bounds=SHORT_BOUNDS,
+        )
+        self.gateway_lag_seconds = gauge(
+            "sage_edge_gateway_loop_lag_seconds",
+            "How long a gateway's event loop took, or takes until now, to answer.",
+            "mount",
+            merging="max",
+        )
+        self.bridge_queue = gauge(
+            "sage_edge_bridge_queue_calls", "Calls that wait for the other event loop.", "mount", "direction"
+        )
+        self.connections_open = gauge("sage_edge_connections_open", "Connections that are open.")
+        self.connections_accepted = counter("sage_edge_connections_accepted", "Connections that were accepted.")
+        self.connections_refused = counter(
+            "sage_edge_connections_refused", "Connections that were not served.", "reason"
+        )
+        self.handshake_seconds = histogram(
+            "sage_edge_tls_handshake_seconds", "TLS handshakes that were completed.", bounds=SHORT_BOUNDS
+        )
+        self.handshake_failures = counter(
+            "sage_edge_tls_handshake_failures", "TLS handshakes that were not completed.", "reason"
+        )
+        self.protocol_errors = counter(
+            "sage_edge_protocol_errors", "Breaches of a protocol by clients.", "protocol", "kind"
+        )
+        self.limits_exceeded = counter(
+            "sage_edge_limits_exceeded", "Limits of an HTTP/2 connection that a client went over.", "kind"
+        )
+        self.phase = gauge("sage_edge_phase", "1 for the phase of life that the edge is in.", "phase")
+        self.certificate_expiry_seconds = gauge(
+            "sage_edge_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served expires, as a Unix time.",
+            merging="min",
+        )
+        self.dropped_log_lines = counter("sage_edge_log_lines_dropped", "Log lines that could not be written in time.")
+        self.build_info = gauge(
+            "sage_edge_build_info", "Always 1; the labels tell what runs.", "version", "python", merging="max"
+        )

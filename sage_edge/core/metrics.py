@@ -1,0 +1,194 @@
+"""Figures of a process in plain Python: counters, gauges and histograms, their snapshots, and the sum of those.
+
+Here: how figures are kept and added up. Which there are is `core.metric_families`; how they are written for
+Prometheus is `app.metrics_page`. No locks: all of it belongs to the thread of the edge's loop, and a figure
+costs its users one attribute and no call.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Labels = tuple[str, ...]
+Row = list[Any]
+"""Label values and a number; or label values, the counts of a histogram's buckets and the sum."""
+Snapshot = dict[str, list[Row]]
+"""Rows by family. JSON holds it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric, whatever its labels.
+
+    Attributes:
+        name: with its unit, and without the `_total` of a counter.
+        kind: of Prometheus.
+        meaning: one line for a person.
+        labels: their names. Their values are of closed sets, or are configured: none comes from a client.
+        bounds: upper bounds of a histogram's buckets, the last of which, without a bound, goes unsaid.
+        merging: what several processes' values are together.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    merging: Literal["sum", "min", "max"] = "sum"
+
+
+class Value:
+    """A counter or gauge: add to `number`, or set it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number: float = 0
+
+    def as_row(self, labels: Labels) -> Row:
+        """Its row in a snapshot."""
+        return [list(labels), self.number]
+
+
+class Histogram:
+    """How often values fell into each bucket, and their sum.
+
+    Args:
+        bounds: as in `Family`.
+    """
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values were counted."""
+        return sum(self.counts)
+
+    def observe(self, value: float) -> None:
+        """Count a value; one that is equal to a bound is below it."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def as_row(self, labels: Labels) -> Row:
+        """Its row in a snapshot."""
+        return [list(labels), self.counts.copy(), self.total]
+
+
+class Values:
+    """The values of a family, by labels. Keep what `of` returns where it is used often."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self._by_labels: dict[Labels, Value] = {}
+
+    def of(self, *labels: str) -> Value:
+        """The value for these labels, in the family's order."""
+        value = self._by_labels.get(labels)
+        if value is None:
+            value = self._by_labels[labels] = Value()
+        return value
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        """Add to one."""
+        self.of(*labels).number += amount
+
+    def clear(self) -> None:
+        """Forget them all: a gauge's labels may be gone."""
+        self._by_labels.clear()
+
+    def as_rows(self) -> list[Row]:
+        """Their rows in a snapshot."""
+        return [value.as_row(labels) for labels, value in self._by_labels.items()]
+
+
+class Histograms:
+    """The histograms of a family, by labels. Keep what `of` returns where it is used often."""
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self._by_labels: dict[Labels, Histogram] = {}
+
+    def of(self, *labels: str) -> Histogram:
+        """The histogram for these labels, in the family's order."""
+        histogram = self._by_labels.get(labels)
+        if histogram is None:
+            histogram = self._by_labels[labels] = Histogram(self.family.bounds)
+        return histogram
+
+    def as_rows(self) -> list[Row]:
+        """Their rows in a snapshot."""
+        return [histogram.as_row(labels) for labels, histogram in self._by_labels.items()]
+
+
+class Registry:
+    """Families together. Subclassed with the families as attributes."""
+
+    def __init__(self) -> None:
+        self._families: list[Values | Histograms] = []
+        self._refreshers: list[Callable[[], None]] = []
+
+    def refresh_with(self, refresher: Callable[[], None]) -> None:
+        """Call before each snapshot: sets the gauges that nobody keeps up to date in between."""
+        self._refreshers.append(refresher)
+
+    def snapshot(self) -> Snapshot:
+        """All figures at this moment."""
+        for refresher in self._refreshers:
+            refresher()
+        return {values.family.name: values.as_rows() for values in self._families}
+
+    def merge(self, snapshots: Iterable[Snapshot]) -> Snapshot:
+        """What several processes' snapshots are together. A family that this process does not know is left out."""
+        merged: dict[str, dict[Labels, Row]] = {values.family.name: {} for values in self._families}
+        merging = {values.family.name: values.family.merging for values in self._families}
+        for snapshot in snapshots:
+            for name in merged.keys() & snapshot.keys():
+                for row in snapshot[name]:
+                    labels = tuple(row[0])
+                    known = merged[name].get(labels)
+                    merged[name][labels] = row if known is None else _merge_rows(known, row, merging[name])
+        return {name: list(rows.values()) for name, rows in merged.items()}
+
+    def keep_totals(self, snapshot: Snapshot) -> Snapshot:
+        """What stays of a snapshot whose process has ended: counters and histograms, and no gauges."""
+        names = {values.family.name for values in self._families if values.family.kind != "gauge"}
+        return {name: rows for name, rows in snapshot.items() if name in names}
+
+    @property
+    def families(self) -> Sequence[Family]:
+        """What there is, in order."""
+        return [values.family for values in self._families]
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Values:
+        return self._values(Family(name, "counter", meaning, labels))
+
+    def _gauge(self, name: str, meaning: str, *labels: str, merging: Literal["sum", "min", "max"] = "sum") -> Values:
+        return self._values(Family(name, "gauge", meaning, labels, merging=merging))
+
+    def _histogram(self, name: str, meaning: str, *labels: str, bounds: tuple[float, ...]) -> Histograms:
+        histograms = Histograms(Family(name, "histogram", meaning, labels, bounds))
+        self._families.append(histograms)
+        return histograms
+
+    def _values(self, family: Family) -> Values:
+        values = Values(family)
+        self._families.append(values)
+        return values
+
+
+_COMBINATIONS: Mapping[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
+
+
+def _merge_rows(one: Row, other: Row, merging: str) -> Row:
+    labels = one[0]
+    if len(one) == 2:
+        return [labels, _COMBINATIONS[merging]([one[1], other[1]])]
+    return [labels, [mine + theirs for mine, theirs in zip(one[1], other[1], strict=True)], one[2] + other[2]]

@@ -1,0 +1,166 @@
+"""Writes log lines in a thread of its own, so that nobody who logs ever waits for a disk or a reader.
+
+What waits is bounded: beyond that, lines are dropped, counted, and reported once there is room again. A pipe that
+nobody reads, a full disk or a closed descriptor costs lines, and nothing else. How lines look is `server.logs`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+QUEUED_BYTES = 4 * 2**20
+"""What may wait to be written."""
+BATCH_BYTES = 64 * 1024
+"""What is written at once."""
+REPORT_SECONDS = 10.0
+"""How often, at most, dropped lines are reported."""
+STOP_SECONDS = 2.0
+"""How long the end waits for what is still to be written."""
+MODE = 0o640
+
+
+class LogWriter(logging.Handler):
+    """A handler that queues lines for its thread. `start` it, and `close` it at the end.
+
+    Args:
+        path: a file to append to; None for standard error.
+
+    Attributes:
+        dropped: how many lines were not written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__()
+        self._path = path
+        self._descriptor = -1
+        self._lines: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._wants_reopening = False
+        self._is_closing = False
+        self._is_torn = False  # the latest line was written in part
+        self._reported = 0
+        self._reported_at = -REPORT_SECONDS
+        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+        self.dropped = 0
+
+    @property
+    def has_file(self) -> bool:
+        """Whether it writes to a file, and not to standard error."""
+        return self._path is not None
+
+    def start(self) -> None:
+        """Open the file and start the thread.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        self._descriptor = self._open()
+        self._thread.start()
+
+    def reopen(self) -> None:
+        """Open the file anew, as whoever rotates it asks for. Does not wait; lines queued before go to the new file."""
+        with self._changed:
+            self._wants_reopening = True
+            self._changed.notify()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line, or drop it."""
+        try:
+            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+        except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
+            line = b""
+        with self._changed:
+            if not line or self._is_closing or self._queued_bytes + len(line) > QUEUED_BYTES:
+                self.dropped += 1
+                return
+            self._queued_bytes += len(line)
+            self._lines.append(line)
+            if len(self._lines) == 1:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Write what is left, as far as that takes no longer than `STOP_SECONDS`."""
+        with self._changed:
+            was_closing, self._is_closing = self._is_closing, True
+            self._changed.notify()
+        if not was_closing and self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        super().close()
+
+    # The thread's side.
+
+    def _open(self) -> int:
+        if self._path is None:
+            return 2
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+
+    def _run(self) -> None:
+        while self._wait():
+            lines = self._take()
+            if lines and not self._write(b"".join(lines)):
+                with self._changed:
+                    self.dropped += len(lines)
+            self._report()
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False at the end."""
+        with self._changed:
+            while not self._lines and not self._wants_reopening and not self._is_closing:
+                self._changed.wait()
+            wants_reopening, self._wants_reopening = self._wants_reopening, False
+            goes_on = bool(self._lines) or not self._is_closing
+        if wants_reopening:
+            self._reopen()
+        return goes_on
+
+    def _take(self) -> list[bytes]:
+        with self._changed:
+            lines = []
+            size_bytes = 0
+            while self._lines and size_bytes < BATCH_BYTES:
+                lines.append(self._lines.popleft())
+                size_bytes += len(lines[-1])
+            self._queued_bytes -= size_bytes
+            return lines
+
+    def _write(self, data: bytes) -> bool:
+        """Write all of it; False where that is not possible now."""
+        view = memoryview(b"\n" + data if self._is_torn else data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+                self._is_torn = bool(view)
+            except BlockingIOError:  # whoever shares the pipe has made it so
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+    def _reopen(self) -> None:
+        if self._path is None:
+            return
+        try:
+            descriptor = self._open()
+        except OSError as error:
+            log.error("the log file cannot be opened anew; the old one stays", reason=error.strerror)
+            return
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        count = self.dropped - self._reported
+        if count and now - self._reported_at >= REPORT_SECONDS:
+            self._reported, self._reported_at = self.dropped, now
+            log.warning("log lines were dropped: they could not be written in time", count=count)

@@ -1,0 +1,51 @@
+"""Several workers' metrics as one: each reports its own to the supervisor, which adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from sage_edge.core.metric_families import Metrics
+from sage_edge.core.metrics import Family, Snapshot
+from sage_edge.server.worker_link import WorkerLink
+
+REPORT_SECONDS = 1.0
+
+
+async def report_metrics(metrics: Metrics, link: WorkerLink) -> None:
+    """Tell the supervisor the figures of this process, each second and at the end."""
+    try:
+        while True:
+            link.say("metrics", snapshot=metrics.snapshot())
+            await trio.sleep(REPORT_SECONDS)
+    finally:
+        link.say("metrics", snapshot=metrics.snapshot())
+
+
+class WorkersMetrics:
+    """What the workers report, added up. Counters of workers that have ended go on counting."""
+
+    def __init__(self) -> None:
+        self._metrics = Metrics()
+        self._latest: dict[int, Snapshot] = {}
+        self._ended: Snapshot = {}
+
+    @property
+    def families(self) -> Sequence[Family]:
+        """What there is."""
+        return self._metrics.families
+
+    def note(self, pid: int, snapshot: Snapshot) -> None:
+        """Take a report of a process."""
+        self._latest[pid] = snapshot
+
+    def retire(self, pid: int) -> None:
+        """A process has ended."""
+        snapshot = self._latest.pop(pid, None)
+        if snapshot is not None:
+            self._ended = self._metrics.merge([self._ended, self._metrics.keep_totals(snapshot)])
+
+    def snapshot(self) -> Snapshot:
+        """All of them together."""
+        return self._metrics.merge([self._ended, *self._latest.values()])

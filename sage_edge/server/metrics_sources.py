@@ -1,0 +1,46 @@
+"""Gauges that are read from their subjects whenever somebody asks for the metrics."""
+
+from __future__ import annotations
+
+import platform
+
+from sage_edge import __version__
+from sage_edge.app.gateway_thread import GatewayThread
+from sage_edge.core.metric_families import Metrics
+from sage_edge.core.readiness import Phase, Readiness
+from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.log_writer import LogWriter
+
+
+def observe_process(
+    metrics: Metrics, readiness: Readiness, logs: LogWriter, certificate: CertificateInfo | None
+) -> None:
+    """Report what runs, where in its life it is, what of its log is lost, and when its certificate expires."""
+    metrics.build_info.of(__version__, platform.python_version()).number = 1
+    if certificate is not None:
+        metrics.certificate_expiry_seconds.of().number = certificate.not_after.timestamp()
+
+    def refresh() -> None:
+        metrics.dropped_log_lines.of().number = logs.dropped
+        for phase in Phase:
+            metrics.phase.of(phase.name.lower()).number = int(phase is readiness.phase)
+
+    metrics.refresh_with(refresh)
+
+
+def observe_gateway(metrics: Metrics, mount: str, thread: GatewayThread) -> None:
+    """Report a gateway's event loop, and what waits on its way there and back.
+
+    Args:
+        metrics: where.
+        mount: the gateway's prefix, "/" for the root.
+        thread: the gateway's.
+    """
+
+    def refresh() -> None:
+        to_gateway, to_edge = thread.waiting_calls
+        metrics.gateway_lag_seconds.of(mount).number = thread.lag_seconds
+        metrics.bridge_queue.of(mount, "to_gateway").number = to_gateway
+        metrics.bridge_queue.of(mount, "to_edge").number = to_edge
+
+    metrics.refresh_with(refresh)

@@ -1,0 +1,43 @@
+"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}` and `/scope`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+EVENT = b"data: " + b"x" * 1000 + b"\n\n"
+PAUSE_SECONDS = 0.002
+ENDLESS = 1_000_000
+
+sent: dict[str, int] = {}
+
+
+async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    _, kind, *rest = scope["path"].split("/")
+    if kind == "events":
+        await stream(send, headers["x-request-id"], int(rest[0]))
+        return
+    if kind == "sent":
+        answer: Any = sent[rest[0]]
+    else:
+        answer = {"client": scope["client"], "server": scope["server"], "scheme": scope["scheme"], "headers": headers}
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+async def stream(send: Any, request_id: str, count: int) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    sent[request_id] = 0
+    for _ in range(count):
+        await send({"type": "http.response.body", "body": EVENT, "more_body": True})
+        sent[request_id] += 1
+        await asyncio.sleep(PAUSE_SECONDS)
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,59 @@
+"""An edge with metrics, the figures it shows, and the requests in its log."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.kit.edge import Edge, running_edge
+
+GATEWAY = ("--gateway", "tests.e2e.observe.gateway:app")
+METRICS = ("--metrics-bind", "127.0.0.1:0")
+
+
+@contextmanager
+def observed_edge(*options: str, **others: Any) -> Iterator[tuple[Edge, str]]:
+    """An edge, and the address of its metrics."""
+    with running_edge(*GATEWAY, *METRICS, *options, **others) as edge:
+        yield edge, metrics_url(edge)
+
+
+def metrics_url(edge: Edge) -> str:
+    """Where an edge says its metrics are."""
+    return edge.output.wait_for(r"metrics +(http://\S+)")[1]
+
+
+class Figures:
+    """What a page of metrics shows."""
+
+    def __init__(self, url: str) -> None:
+        text = httpx2.get(url, trust_env=False).text
+        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Of all samples of that name that have these labels."""
+        return sum(
+            sample.value
+            for sample in self._samples
+            if sample.name == f"sage_edge_{name}" and labels.items() <= sample.labels.items()
+        )
+
+
+def access_lines(edge: Edge) -> list[dict[str, Any]]:
+    """The lines of requests in an edge's log, which is in text."""
+    lines = [line for line in edge.log.text.splitlines() if "[sage_edge.access]" in line]
+    return [dict(map(_read_pair, shlex.split(line.partition("[sage_edge.access] ")[2]))) for line in lines]
+
+
+def _read_pair(word: str) -> tuple[str, Any]:
+    name, _, text = word.partition("=")
+    try:
+        return name, json.loads(text)
+    except ValueError:
+        return name, text

@@ -1,0 +1,68 @@
+"""Several workers: one page of metrics, one log."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from tests.e2e.observe.support import Figures, observed_edge
+from tests.kit.edge import WAIT_SECONDS
+
+REQUESTS = 60
+
+
+def wait_for_requests(url: str, count: int) -> None:
+    """Until so many are reported. Reports come each second."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (seen := Figures(url).sum("requests_total", mount="/")) != count:
+        assert seen < count
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_two_workers_figures_add_up_and_outlive_a_worker() -> None:
+    with observed_edge("--workers", "2") as (edge, url):
+        edge.log.wait_for("worker ready", count=2)
+        workers = set()
+        for _ in range(REQUESTS):
+            with edge.client(http2=False) as client:  # a connection of its own, to either worker
+                client.get("/scope")
+        wait_for_requests(url, REQUESTS)
+        workers = set(re.findall(r"path=/scope .*worker=(\d)", edge.log.text)) | set(
+            re.findall(r"worker=(\d).*path=/scope", edge.log.text)
+        )
+        assert workers == {"1", "2"}
+        assert Figures(url).sum("phase", phase="ready") == 2
+        (pid,) = re.findall(r"worker ready .*worker=1 pid=(\d+)", edge.log.text)
+        os.kill(int(pid), signal.SIGKILL)
+        edge.log.wait_for("worker ready", count=3)
+        wait_for_requests(url, REQUESTS)
+        with edge.client() as client:
+            client.get("/scope")
+        wait_for_requests(url, REQUESTS + 1)
+        assert edge.stop() == 0
+
+
+def test_workers_share_a_log_file_that_is_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "edge.log"
+
+    def wait_for(count: int, pattern: str) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not path.exists() or len(re.findall(pattern, path.read_text())) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    with observed_edge("--workers", "2", "--log-file", str(path), wait_for_ready=False) as (edge, _):
+        wait_for(2, "worker ready")
+        path.rename(tmp_path / "edge.log.1")
+        edge.process.send_signal(signal.SIGUSR1)
+        wait_for(0, "")
+        with edge.client() as client:
+            client.get("/scope")
+        assert edge.stop() == 0
+        assert edge.log.wait_for_end() == ""
+    assert "path=/scope" in path.read_text() + (tmp_path / "edge.log.1").read_text()
+    assert re.search(r"stopped .*\n", path.read_text())

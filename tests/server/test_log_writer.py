@@ -1,0 +1,157 @@
+"""Lines written in the background: in order, bounded, and never waited for."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sage_edge.server import log_writer
+from sage_edge.server.log_writer import LogWriter
+
+WAIT_SECONDS = 20.0
+PIPE_BYTES = 4096
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("test", logging.INFO, "", 0, text, None, None)
+
+
+@contextmanager
+def writing(path: Path | None) -> Iterator[LogWriter]:
+    writer = LogWriter(path)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """For what another thread does to a file, of which nothing tells."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A small pipe that can be written to by its path, and its other end, which nobody reads yet."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    os.set_blocking(descriptor, True)
+    try:
+        yield path, descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_lines_of_many_threads_are_all_written_each_threads_in_order(tmp_path: Path) -> None:
+    def log(name: str) -> None:
+        for number in range(500):
+            writer.handle(record(f"{name} {number}"))
+
+    with writing(tmp_path / "log") as writer:
+        threads = [threading.Thread(target=log, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    lines = (tmp_path / "log").read_text().splitlines()
+    for name in "abcd":
+        assert [line for line in lines if line.startswith(name)] == [f"{name} {number}" for number in range(500)]
+    assert writer.dropped == 0
+
+
+def test_a_file_is_appended_to_and_others_may_not_read_it(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        with writing(tmp_path / "log") as writer:
+            writer.handle(record(text))
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    assert not (tmp_path / "log").stat().st_mode & 0o007
+
+
+def test_a_file_that_was_moved_away_is_opened_anew_when_asked_and_no_line_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with writing(path) as writer:
+        writer.handle(record("before"))
+        wait_until(lambda: path.read_text() == "before\n")
+        path.rename(tmp_path / "log.1")
+        writer.handle(record("still the old one"))
+        wait_until(lambda: "still" in (tmp_path / "log.1").read_text())
+        writer.reopen()
+        wait_until(path.exists)
+        writer.handle(record("after"))
+    assert (tmp_path / "log.1").read_text() == "before\nstill the old one\n"
+    assert path.read_text() == "after\n"
+
+
+def test_where_it_cannot_be_opened_anew_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "directory" / "log"
+    path.parent.mkdir()
+    with writing(path) as writer:
+        path.parent.rename(tmp_path / "moved")
+        writer.reopen()
+        writer.handle(record("still here"))
+    assert "still here\n" in (tmp_path / "moved" / "log").read_text()
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_over_the_bound_is_dropped(
+    pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reader = pipe
+    monkeypatch.setattr(log_writer, "QUEUED_BYTES", 50_000)
+    with writing(path) as writer:
+        for number in range(1000):
+            writer.handle(record(f"{number:099}"))
+        dropped = writer.dropped
+        assert 300 <= dropped <= 600
+        read = b""
+        while read.count(b"\n") < 1000 - dropped:
+            read += os.read(reader, 65536)
+    numbers = [int(line) for line in read.splitlines()[: 1000 - dropped]]
+    assert numbers == sorted(set(numbers)), "in order, and none twice"
+
+
+def test_the_end_does_not_wait_for_ever(pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reader = pipe
+    monkeypatch.setattr(log_writer, "STOP_SECONDS", 0.1)
+    started = time.monotonic()
+    with writing(path) as writer:
+        writer.handle(record("x" * 2 * PIPE_BYTES))
+    assert time.monotonic() - started < WAIT_SECONDS
+    os.read(reader, 65536)  # lets the thread end
+    os.read(reader, 65536)
+
+
+def test_a_full_disk_costs_lines_and_raises_nothing() -> None:
+    with writing(Path("/dev/full")) as writer:
+        for _ in range(10):
+            writer.handle(record("lost"))
+    assert writer.dropped == 10
+
+
+def test_a_line_that_cannot_be_made_is_dropped(tmp_path: Path) -> None:
+    with writing(tmp_path / "log") as writer:
+        writer.handle(logging.LogRecord("test", logging.INFO, "", 0, "%d", ("no number",), None))
+        writer.handle(record("fine \udc80"))
+    assert (tmp_path / "log").read_text() == "fine \\udc80\n"
+    assert writer.dropped == 1
+
+
+def test_a_line_after_the_end_is_dropped(tmp_path: Path) -> None:
+    with writing(tmp_path / "log") as writer:
+        pass
+    writer.handle(record("late"))
+    assert writer.dropped == 1
+    assert (tmp_path / "log").read_text() == ""
