@@ -34,7 +34,9 @@ async def serve_metrics(
 
     never = Drain(delay_seconds=0, limit_seconds=math.inf)
     page = MetricsPage(families, take_snapshot)
+    at_once = trio.Event()
+    at_once.set()
     try:
-        await worker.serve(page, sockets, None, limits=limits, started=trio.Event(), drain=never, metrics=Metrics())
+        await worker.serve(page, sockets, None, limits=limits, started=at_once, drain=never, metrics=Metrics())
     finally:
         close_listeners(sockets)

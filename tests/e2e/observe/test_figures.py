@@ -120,7 +120,7 @@ def test_a_stream_that_is_cut_by_the_drain_is_counted_as_such() -> None:
             assert Figures(url).sum("phase", phase="ready") == 1
             edge.process.send_signal(signal.SIGTERM)
             edge.log.wait_for("ending=drained")
-        assert edge.stop() == 0
+        assert edge.process.wait(WAIT_SECONDS) == 0
         (line,) = access_lines(edge)
         assert line["events"] > 0
 
