@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -32,6 +33,7 @@ from sage_edge.core.report import (
     describe_listeners,
     describe_metrics,
     describe_mounts,
+    describe_redirects,
     describe_routes,
     find_base_url,
     format_configuration,
@@ -189,7 +191,7 @@ def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
 def _metavar(name: str, annotation: Any) -> str | None:
     if annotation is bool:
         return None
-    if annotation == Path | None:
+    if annotation in {Path | None, tuple[Path, ...]}:
         return "FILE"
     return name.rpartition("_")[2].upper()
 
@@ -213,6 +215,8 @@ def _root(
 @_with_settings
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
+    # It may come at any time, and ends nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     # What serves is imported by the commands that need it: the others answer sooner.
     import structlog
     import trio
@@ -271,6 +275,7 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
     rows += describe_metrics([describe_address(sock) for sock in plan.metrics_sockets])
+    rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
     else:
@@ -285,12 +290,9 @@ def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, lin
     rows += describe_mounts(settings, gateway_name, links, base_url)
     if settings.workers is not None:
         rows.append(("workers", f"{settings.workers}, under the supervisor with pid {os.getpid()}"))
-    if plan.tls:
-        certificate = plan.tls.certificate
-        days_left = certificate.days_left(datetime.now(UTC))
-        rows.append(
-            describe_certificate(plan.tls.certfile, certificate.names, f"{certificate.not_after:%Y-%m-%d}", days_left)
-        )
+    for served in plan.certificates.current.certificates if plan.certificates else ():
+        info, days_left = served.info, served.info.days_left(datetime.now(UTC))
+        rows.append(describe_certificate(served.certfile, info.names, f"{info.not_after:%Y-%m-%d}", days_left))
     return rows
 
 
@@ -301,10 +303,9 @@ def check(configuration: Configuration) -> None:
     from sage_edge.server.preparation import prepare
 
     plan = prepare(configuration, is_check=True)
-    addresses = [str(bind) for bind in plan.settings.binds]
-    print(
-        "\n".join(["sage-edge: everything is in order", *format_rows(_describe(plan, addresses, *_gateway_of(plan)))])
-    )
+    rows = _describe(plan, [str(bind) for bind in plan.settings.binds], *_gateway_of(plan))
+    rows += describe_redirects([str(bind) for bind in plan.settings.redirect_binds])
+    print("\n".join(["sage-edge: everything is in order", *format_rows(rows)]))
 
 
 @app.command(name="config")

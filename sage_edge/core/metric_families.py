@@ -101,6 +101,9 @@ class Metrics(Registry):
         self.limits_exceeded = counter(
             "sage_edge_limits_exceeded", "Limits of an HTTP/2 connection that a client went over.", "kind"
         )
+        self.certificate_reloads = counter(
+            "sage_edge_certificate_reloads", "Changed certificates that were taken, or refused.", "result"
+        )
         self.phase = gauge("sage_edge_phase", "1 for the phase of life that the edge is in.", "phase")
         self.certificate_expiry_seconds = gauge(
             "sage_edge_certificate_expiry_timestamp_seconds",

@@ -81,6 +81,11 @@ def describe_certificate(certfile: Path, names: Sequence[str], expires: str, day
     return ("tls", f"{certfile} for {', '.join(names)}; expires {expires} (in {days_left:.0f} days)")
 
 
+def describe_redirects(addresses: Sequence[str]) -> list[Row]:
+    """Where plaintext HTTP is redirected to https; addresses as in `describe_listeners`."""
+    return [("redirect", f"http://{address} to https") for address in addresses]
+
+
 def describe_routes(settings: Settings) -> list[Row]:
     """The mount table, in the order in which it is matched."""
     rows = [("/healthz, /readyz", "health (GET, HEAD)")]
@@ -106,4 +111,4 @@ def format_configuration(configuration: Configuration) -> Iterator[str]:
 
 def _format_toml(value: object) -> str:
     """A value in TOML; JSON writes strings, numbers, booleans and arrays of strings in the same way."""
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)

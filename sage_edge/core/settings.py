@@ -30,9 +30,12 @@ NO_METRICS = "none"
 _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
 Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+def split_list(value: object) -> object:
+    """A text's parts between its commas, as the environment has several; anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class ListenSettings(BaseModel):
@@ -56,7 +59,7 @@ class ListenSettings(BaseModel):
     @field_validator("bind", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return _split_list(value)
+        return split_list(value)
 
     @field_validator("bind")
     @classmethod
@@ -86,7 +89,7 @@ class ProxySettings(BaseModel):
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _split_proxies(cls, value: object) -> object:
-        return _split_list(value)
+        return split_list(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -103,20 +106,40 @@ class ProxySettings(BaseModel):
 class TLSSettings(BaseModel):
     """TLS"""
 
-    certfile: Path | None = Field(
-        None, description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c."
+    certfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c. Repeatable: the "
+        "first is for clients that ask for no name, or for one of none; in the environment, separated by commas.",
     )
-    keyfile: Path | None = Field(
-        None, description="Private key (PEM). Not needed where the certificate's file holds the key too."
+    keyfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Private key (PEM), one for each --certfile in the same order. Not needed where the certificate's "
+        "file holds the key too.",
     )
-    keyfile_password_file: Path | None = Field(None, description="File that holds the private key's password.")
+    keyfile_password_file: Path | None = Field(None, description="File that holds the private keys' password.")
     dev_tls: bool = Field(
         False, description="Create a development CA and a certificate for localhost in ./certs, once, and use them."
     )
+    tls_min: Literal["1.2", "1.3"] = Field("1.2", description="Oldest version of TLS that is spoken: 1.2 or 1.3.")
     ca_certs: Path | None = Field(None, description="CA certificates (PEM) that client certificates are checked with.")
     client_auth: Literal["none", "optional", "required"] = Field(
         "none", description="Ask clients for a certificate: none, optional or required."
     )
+    redirect_http: Annotated[int, Field(ge=0, le=LARGEST_PORT)] | None = Field(
+        None,
+        description="TCP port on which plaintext HTTP is answered with a redirect to https, and with the edge's "
+        "health; 0 takes a free one.",
+    )
+    hsts_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="For how long browsers are told to use https alone (strict-transport-security)."
+    )
+
+    @field_validator("certfile", "keyfile", mode="before")
+    @classmethod
+    def _split_files(cls, value: object) -> object:
+        if isinstance(value, Path):
+            return (value,)
+        return split_list(value)
 
 
 class GatewaySettings(BaseModel):
@@ -318,9 +341,17 @@ class Settings(
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
     @property
+    def redirect_binds(self) -> Sequence[TCPBind]:
+        """Where plaintext HTTP is redirected: at the hosts that the edge listens on by TCP."""
+        if self.redirect_http is None:
+            return ()
+        hosts = [bind.host for bind in self.binds if isinstance(bind, TCPBind)] or [self.host.strip("[]")]
+        return tuple(TCPBind(host, self.redirect_http) for host in dict.fromkeys(hosts))
+
+    @property
     def is_tls(self) -> bool:
         """Whether connections are encrypted."""
-        return self.certfile is not None or self.dev_tls
+        return bool(self.certfile) or self.dev_tls
 
 
 def find_conflicts(settings: Settings) -> Iterator[Fault]:
@@ -346,6 +377,13 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             setting="keyfile",
             involved=frozenset({"certfile"}),
         )
+    elif len(settings.keyfile) > len(settings.certfile):
+        yield Fault(
+            f"--keyfile: {len(settings.keyfile)} private keys are given for {len(settings.certfile)} certificates",
+            "give one key for each certificate, in the same order",
+            setting="keyfile",
+            involved=frozenset({"certfile"}),
+        )
     if settings.keyfile_password_file and not settings.certfile:
         yield Fault(
             "--keyfile-password-file: a password is given without a certificate",
@@ -360,13 +398,20 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             setting="dev_tls",
             involved=frozenset({"certfile"}),
         )
-    if settings.client_auth != "none" and not settings.is_tls:
-        yield Fault(
-            "--client-auth: client certificates need TLS",
-            "add --certfile and --keyfile, or --dev-tls",
-            setting="client_auth",
-            involved=frozenset({"certfile", "dev_tls"}),
-        )
+    needs_tls = {
+        "client_auth": "client certificates need TLS" if settings.client_auth != "none" else None,
+        "tls_min": "there is no TLS whose version it could limit" if settings.tls_min != "1.2" else None,
+        "redirect_http": "there is no https to redirect to" if settings.redirect_http is not None else None,
+        "hsts_seconds": "browsers heed it over TLS alone" if settings.hsts_seconds is not None else None,
+    }
+    for name, what in needs_tls.items():
+        if what is not None and not settings.is_tls:
+            yield Fault(
+                f"{option_of(name)}: {what}",
+                "add --certfile and --keyfile, or --dev-tls",
+                setting=name,
+                involved=frozenset({"certfile", "dev_tls"}),
+            )
     if settings.client_auth != "none" and not settings.ca_certs:
         yield Fault(
             f"--client-auth: {settings.client_auth} needs the CA that signs the clients' certificates",
@@ -388,6 +433,13 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
             setting="reuse_port",
             involved=frozenset({"bind"}),
         )
+    if settings.redirect_http == 0 and settings.workers is not None:
+        yield Fault(
+            "--redirect-http: workers cannot share a port that the system chooses",
+            "name a port",
+            setting="redirect_http",
+            involved=frozenset({"workers"}),
+        )
     for name in ("max_requests", "max_memory_bytes"):
         if getattr(settings, name) is not None and settings.workers is None:
             yield Fault(
@@ -396,12 +448,6 @@ def find_conflicts(settings: Settings) -> Iterator[Fault]:
                 setting=name,
                 involved=frozenset({"workers"}),
             )
-
-
-def _split_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 def option_of(name: str) -> str:

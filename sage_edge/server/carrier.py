@@ -6,8 +6,8 @@ has the sockets and tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
@@ -47,6 +47,7 @@ class Host(Protocol):
         client: address and port, None for a Unix socket.
         server: the same.
         is_tls: whether the connection is encrypted.
+        tls: what the ASGI TLS extension says of it; None where it is not, or not yet.
         new_event: makes what exchanges wait for.
     """
 
@@ -56,6 +57,7 @@ class Host(Protocol):
     client: tuple[str, int] | None
     server: tuple[str, int] | None
     is_tls: bool
+    tls: Mapping[str, Any] | None
     new_event: Callable[[], Event]
 
     def clock(self) -> float:

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.core.settings import option_of
+
+_KEY_KINDS: Mapping[type, str] = {
+    ec.EllipticCurvePublicKey: "ECDSA",
+    rsa.RSAPublicKey: "RSA",
+    ed25519.Ed25519PublicKey: "Ed25519",
+    ed448.Ed448PublicKey: "Ed448",
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,16 @@ class CertificateInfo:
         not_before: first moment of its validity, in UTC.
         not_after: last moment of its validity, in UTC.
         issuer: distinguished name of who signed it, as RFC 4514 writes it.
+        key_kind: of its public key: "ECDSA", "RSA", "Ed25519" or "Ed448"; "" for one that only OpenSSL knows.
+        pem: the certificate itself.
     """
 
     names: tuple[str, ...]
     not_before: datetime
     not_after: datetime
     issuer: str
+    key_kind: str = ""
+    pem: str = field(default="", repr=False)
 
     def days_left(self, now: datetime) -> float:
         """Days of validity left at `now` (an aware datetime); negative once expired."""
@@ -61,6 +76,8 @@ def describe_certificate(certificate: x509.Certificate) -> CertificateInfo:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         issuer=certificate.issuer.rfc4514_string(),
+        key_kind=_key_kind(certificate),
+        pem=certificate.public_bytes(Encoding.PEM).decode(),
     )
 
 
@@ -138,6 +155,14 @@ def file_fault(what: str, hint: str, *, setting: str | None = None, cause: BaseE
 def utc_text(moment: datetime) -> str:
     """Write a moment to the minute, for a person."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _key_kind(certificate: x509.Certificate) -> str:
+    try:
+        key = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return ""
+    return next((name for kind, name in _KEY_KINDS.items() if isinstance(key, kind)), "")
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:

@@ -1,13 +1,19 @@
-"""What a client offers before anything is agreed on: the ALPN extension of its first message.
+"""What a client says before anything is agreed on: the name it asks for, and the protocols it offers.
 
-Python's ssl goes on without a protocol where none is shared; RFC 7301 section 3.2 asks for an alert.
+By the name a context is chosen before OpenSSL sees the message. Python's ssl goes on without a protocol where
+none is shared; RFC 7301 section 3.2 asks for an alert.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 HANDSHAKE_RECORD = 22
 CLIENT_HELLO = 1
+SERVER_NAME_EXTENSION = 0
 ALPN_EXTENSION = 16
+HOST_NAME = 0
+"""The only kind of server name there is (RFC 6066 section 3)."""
 LARGEST_HELLO_BYTES = 65_536
 MOST_RECORDS = 16
 """Of one message. In records of a byte each, which are read again whenever one comes, it would cost seconds."""
@@ -20,8 +26,21 @@ class IncompleteError(Exception):
     """More bytes are needed."""
 
 
-def read_alpn(data: bytes) -> list[bytes] | None:
-    """The protocols a client offers; None where it offers none, or says nothing that can be understood.
+@dataclass(frozen=True)
+class ClientHello:
+    """What is understood of the message; nothing, where it is OpenSSL's to refuse.
+
+    Attributes:
+        server_name: the DNS name asked for, in lower case and without a dot at its end (RFC 6066 section 3).
+        protocols: offered by ALPN, the best first; None where the client knows no ALPN.
+    """
+
+    server_name: str | None = None
+    protocols: tuple[bytes, ...] | None = None
+
+
+def read_client_hello(data: bytes) -> ClientHello:
+    """Read the first message of a handshake.
 
     Args:
         data: what has come so far, from the first record on (RFC 8446 sections 4.1.2 and 5.1).
@@ -29,6 +48,7 @@ def read_alpn(data: bytes) -> list[bytes] | None:
     Raises:
         IncompleteError: the message is not complete.
     """
+    server_name, protocols = None, None
     try:
         reader = _Reader(_read_hello(data))
         reader.skip(2 + 32)  # version, random
@@ -39,15 +59,30 @@ def read_alpn(data: bytes) -> list[bytes] | None:
         while extensions.has_more:
             kind = extensions.integer(2)
             body = extensions.take(2)
-            if kind == ALPN_EXTENSION:
-                names = _Reader(_Reader(body).take(2))
-                offered = []
-                while names.has_more:
-                    offered.append(names.take(1))
-                return offered
+            if kind == SERVER_NAME_EXTENSION:
+                server_name = _read_server_name(body)
+            elif kind == ALPN_EXTENSION:
+                protocols = _read_protocols(body)
     except IndexError:
         pass  # it is OpenSSL's to refuse
+    return ClientHello(server_name, protocols)
+
+
+def _read_server_name(body: bytes) -> str | None:
+    names = _Reader(_Reader(body).take(2))
+    while names.has_more:
+        kind, name = names.integer(1), names.take(2)
+        if kind == HOST_NAME:
+            return name.decode("ascii", "replace").lower().removesuffix(".") or None
     return None
+
+
+def _read_protocols(body: bytes) -> tuple[bytes, ...]:
+    names = _Reader(_Reader(body).take(2))
+    offered = []
+    while names.has_more:
+        offered.append(names.take(1))
+    return tuple(offered)
 
 
 def _read_hello(data: bytes) -> bytes:

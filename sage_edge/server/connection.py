@@ -15,8 +15,9 @@ import socket
 import ssl
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import trio
@@ -29,7 +30,8 @@ from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
-from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_alpn
+from sage_edge.server.certificate_set import ContextChooser
+from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_client_hello
 from sage_edge.server.fairness import Fairness, Share
 from sage_edge.server.flusher import Flusher
 from sage_edge.server.http1.connection import HTTP1Connection
@@ -56,7 +58,7 @@ class Service:
     Attributes:
         application: the stack.
         limits: of each.
-        tls: None for plaintext.
+        tls: chooses what a client is shown; None for plaintext.
         flusher: writes for them.
         fairness: between their clients.
         metrics: where what happens is counted.
@@ -65,7 +67,7 @@ class Service:
 
     application: ASGIApplication
     limits: Limits
-    tls: ssl.SSLContext | None
+    tls: ContextChooser | None
     flusher: Flusher
     fairness: Fairness
     metrics: Metrics
@@ -88,6 +90,7 @@ class Connection:
         self.client = _address(sock.getpeername())
         self.server = _address(sock.getsockname())
         self.is_tls = service.tls is not None
+        self.tls: Mapping[str, Any] | None = None
         self.new_event: Callable[[], Event] = trio.Event
         self.is_dirty = self.is_gathering = False  # the flusher's marks
         self.flushed_at = -1.0
@@ -265,9 +268,10 @@ class Connection:
         self.client = reader.header.client or self.client
         self.server = reader.header.server or self.server
 
-    async def _handshake(self, context: ssl.SSLContext) -> str | None:
-        transport = self._transport = TLSTransport(context)
-        data = await self._receive_hello()
+    async def _handshake(self, choose: ContextChooser) -> str | None:
+        data, server_name = await self._receive_hello()
+        chosen = choose(server_name)
+        transport = self._transport = TLSTransport(chosen.context)
         while True:
             try:
                 is_made, answer = transport.advance_handshake(data)
@@ -277,20 +281,24 @@ class Connection:
             self._share.end()
             await self._send_all(answer)
             if is_made:
+                self.tls = transport.describe(chosen)
                 return transport.alpn_protocol
             data = await self._receive_more()
 
-    async def _receive_hello(self) -> bytes:
-        """The client's first message, which must offer a protocol of ours if it offers any (RFC 7301 section 3.2)."""
+    async def _receive_hello(self) -> tuple[bytes, str | None]:
+        """The client's first message, and the name it asks for.
+
+        It must offer a protocol of ours if it offers any (RFC 7301 section 3.2).
+        """
         data = await self._receive_more()
         while True:
             try:
-                offered = read_alpn(data)
+                hello = read_client_hello(data)
             except IncompleteError:
                 data += await self._receive_more()
                 continue
-            if offered is None or not {name.encode() for name in ALPN_PROTOCOLS}.isdisjoint(offered):
-                return data
+            if hello.protocols is None or not {name.encode() for name in ALPN_PROTOCOLS}.isdisjoint(hello.protocols):
+                return data, hello.server_name
             await self._send_all(NO_APPLICATION_PROTOCOL)
             raise ConnectionAbortedError("the client speaks neither HTTP/2 nor HTTP/1.1")
 

@@ -8,22 +8,24 @@ from sage_edge import __version__
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
-from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.log_writer import LogWriter
 
 
 def observe_process(
-    metrics: Metrics, readiness: Readiness, logs: LogWriter, certificate: CertificateInfo | None
+    metrics: Metrics, readiness: Readiness, logs: LogWriter, certificates: CertificateStore | None
 ) -> None:
-    """Report what runs, where in its life it is, what of its log is lost, and when its certificate expires."""
+    """Report what runs, where in its life it is, what of its log is lost, and how its certificates are."""
     metrics.build_info.of(__version__, platform.python_version()).number = 1
-    if certificate is not None:
-        metrics.certificate_expiry_seconds.of().number = certificate.not_after.timestamp()
 
     def refresh() -> None:
         metrics.dropped_log_lines.of().number = logs.dropped
         for phase in Phase:
             metrics.phase.of(phase.name.lower()).number = int(phase is readiness.phase)
+        if certificates is not None:
+            metrics.certificate_expiry_seconds.of().number = certificates.soonest.info.not_after.timestamp()
+            metrics.certificate_reloads.of("done").number = certificates.reloads
+            metrics.certificate_reloads.of("refused").number = certificates.failed_reloads
 
     metrics.refresh_with(refresh)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from itertools import zip_longest
 
 import structlog
 
@@ -16,22 +15,13 @@ from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.settings import DEVELOPMENT_CERTIFICATES, Settings
 from sage_edge.server.activation import PassedSockets
-from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
-from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
+from sage_edge.server.tls import TLSFiles
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class TLS:
-    """The TLS side of a plan: the context, the certificate it shows, and the file that is from."""
-
-    context: ssl.SSLContext
-    certificate: CertificateInfo
-    certfile: Path
 
 
 @dataclass(frozen=True)
@@ -40,17 +30,19 @@ class Plan:
 
     Attributes:
         settings: the effective settings.
-        tls: None for plaintext.
+        certificates: None for plaintext.
         gateway: None with `--no-llm`.
         sockets: listening; empty where only a check was asked for.
         metrics_sockets: the same for metrics; empty too where they are not served.
+        redirect_sockets: the same for plaintext HTTP that is redirected; empty too where none is.
     """
 
     settings: Settings
-    tls: TLS | None
+    certificates: CertificateStore | None
     gateway: Gateway | None
     sockets: list[socket.socket]
     metrics_sockets: list[socket.socket]
+    redirect_sockets: list[socket.socket]
 
 
 def prepare(
@@ -76,9 +68,9 @@ def prepare(
     settings = configuration.settings
     faults = list(configuration.faults)
     faulty = {fault.setting for fault in faults}
-    tls = None
+    certificates = None
     if settings.is_tls and not faulty & {"certfile", "keyfile", "keyfile_password_file", "dev_tls"}:
-        tls, found = _prepare_tls(settings, is_check=is_check)
+        certificates, found = _load_certificates(settings, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
     opened: list[socket.socket] = []
@@ -90,9 +82,12 @@ def prepare(
             faults.extend(found)
         else:
             opened = list(sockets)
-    metrics_sockets: list[socket.socket] = []
-    if not is_check and sockets is None and "metrics_bind" not in faulty:
-        metrics_sockets, found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
+    more: dict[str, list[socket.socket]] = {"metrics": [], "redirect": []}
+    if not is_check and sockets is None and "metrics_bind" not in faulty and not faults:
+        more["metrics"], found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
+        faults.extend(found)
+    if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
+        more["redirect"], found = _open_redirect(settings)
         faults.extend(found)
     gateway = None
     if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
@@ -101,9 +96,9 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners([*opened, *metrics_sockets])
+        close_listeners([*opened, *more["metrics"], *more["redirect"]])
         raise EdgeError(*faults)
-    return Plan(settings, tls, gateway, opened, metrics_sockets)
+    return Plan(settings, certificates, gateway, opened, more["metrics"], more["redirect"])
 
 
 def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
@@ -118,19 +113,26 @@ def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.
     return sockets, [replace(fault, hint=hint, setting="metrics_bind") for fault in found]
 
 
-def _prepare_tls(settings: Settings, *, is_check: bool) -> tuple[TLS | None, Sequence[Fault]]:
-    certfile, keyfile = settings.certfile, settings.keyfile
-    now = datetime.now(UTC)
+def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fault]]:
+    # Each worker has a socket of its own; the supervisor's only keeps the port.
+    is_port_shared = settings.reuse_port or settings.workers is not None
+    sockets, found = open_listeners(settings.redirect_binds, is_port_shared=is_port_shared)
+    hint = "choose another port with --redirect-http"
+    return sockets, [replace(fault, hint=hint, setting="redirect_http") for fault in found]
+
+
+def _load_certificates(settings: Settings, *, is_check: bool) -> tuple[CertificateStore | None, Sequence[Fault]]:
+    pairs = list(zip_longest(settings.certfile, settings.keyfile))
     try:
-        if certfile is None:
+        if not pairs:
             if is_check:
                 return None, []
-            created = create_development_certificates(DEVELOPMENT_CERTIFICATES, now=now)
-            certfile, keyfile = created.certificate, created.key
-        files = TLSFiles(certfile, keyfile, settings.keyfile_password_file, settings.ca_certs, settings.client_auth)
-        certificate, faults = check_tls(files, now)
-        if certificate is None or faults:
-            return None, faults
-        return TLS(build_ssl_context(files), certificate, certfile), []
+            created = create_development_certificates(DEVELOPMENT_CERTIFICATES, now=datetime.now(UTC))
+            pairs = [(created.certificate, created.key)]
+        files = [
+            TLSFiles(*pair, settings.keyfile_password_file, settings.ca_certs, settings.client_auth, settings.tls_min)
+            for pair in pairs
+        ]
+        return CertificateStore(files), []
     except EdgeError as error:
         return None, error.faults

@@ -35,13 +35,14 @@ from sage_edge.core.supervision import vary
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.drain import Drain
+from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import report_metrics
 from sage_edge.server.metrics_sources import observe_gateway, observe_process
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
-from sage_edge.server.tls import expiry_warning
+from sage_edge.server.redirect_listener import serve_redirects
 from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
@@ -84,7 +85,7 @@ async def run(
     """
     settings = plan.settings
     readiness, metrics = _build_readiness(plan), Metrics()
-    observe_process(metrics, readiness, logs, plan.tls.certificate if plan.tls else None)
+    observe_process(metrics, readiness, logs, plan.certificates)
     async with _open_mounts(plan, readiness, metrics) as mounts:
         health = _build_health_mount(mounts, readiness)
         dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
@@ -99,6 +100,15 @@ async def run(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_signals, drain, readiness, notifier, nursery.cancel_scope)
                 nursery.start_soon(_watch_rotation, logs)
+                nursery.start_soon(
+                    reload_on_hang_up,
+                    plan.certificates,
+                    notifier,
+                    lambda: _describe_status(readiness, drain),
+                    lambda: readiness.phase is Phase.READY,
+                )
+                if plan.certificates is not None:
+                    nursery.start_soon(plan.certificates.watch)
                 if link is not None:
                     nursery.start_soon(_follow_supervisor, link, drain, readiness, nursery.cancel_scope)
                     if is_measured:
@@ -113,6 +123,8 @@ async def run(
                     lambda: _describe_status(readiness, drain),
                     lambda: readiness.phase is not Phase.READY,
                 )
+                serve_plaintext = partial(serve_redirects, limits=settings.limits, started=started)
+                nursery.start_soon(serve_plaintext, health.application, plan.redirect_sockets, plan.sockets)
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
                     serving.start_soon(_serve, plan, stack, started, drain, metrics, link)
@@ -135,11 +147,9 @@ async def run(
 
 def _build_readiness(plan: Plan) -> Readiness:
     readiness = Readiness(llm_prefix=plan.settings.llm_prefix, is_llm_mounted=plan.gateway is not None)
-    if plan.tls is not None:
-        certificate = plan.tls.certificate
-        readiness.add_check("certificate", lambda: _check_certificate(certificate, datetime.now(UTC)))
-        if warning := expiry_warning(plan.tls.certfile, certificate, datetime.now(UTC)):
-            log.warning(warning)
+    if (store := plan.certificates) is not None:
+        readiness.add_check("certificate", lambda: _check_certificate(store.soonest.info, datetime.now(UTC)))
+        store.log_expiry()
     return readiness
 
 
@@ -199,7 +209,7 @@ async def _serve(
     await worker.serve(
         stack,
         plan.sockets,
-        plan.tls.context if plan.tls else None,
+        plan.certificates.choose if plan.certificates else None,
         limits=plan.settings.limits,
         started=started,
         drain=drain,

@@ -1,4 +1,4 @@
-"""ASGI scopes, from what the protocols have read (ASGI specification, HTTP and WebSocket)."""
+"""ASGI scopes, from what the protocols have read (ASGI specification: HTTP, WebSocket, TLS extension)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def http_scope(host: Host, http_version: str, method: str, target: bytes, fields
     scope = _scope(host, "http", http_version, target, fields)
     scope["method"] = method
     scope["scheme"] = "https" if host.is_tls else "http"
-    scope["extensions"] = {"http.response.trailers": {}}
+    scope["extensions"]["http.response.trailers"] = {}
     return scope
 
 
@@ -27,7 +27,7 @@ def websocket_scope(
     scope = _scope(host, "websocket", http_version, target, fields)
     scope["scheme"] = "wss" if host.is_tls else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
+    scope["extensions"]["websocket.http.response"] = {}
     return scope
 
 
@@ -46,4 +46,5 @@ def _scope(host: Host, kind: str, http_version: str, target: bytes, fields: list
         "client": host.client,
         "server": host.server,
         "state": {},
+        "extensions": {} if host.tls is None else {"tls": {**host.tls}},
     }

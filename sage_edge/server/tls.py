@@ -7,7 +7,7 @@ Not here: handshakes and sockets (`server.connection`), making certificates (`se
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Literal, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes, PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sage_edge.core.errors import EdgeError, Fault, reason_of
+from sage_edge.server.certificate_faults import certificate_text, find_chain_faults, find_pair_faults
 from sage_edge.server.certificates import (
     CertificateInfo,
     describe_certificate,
@@ -30,6 +31,7 @@ from sage_edge.server.certificates import (
 )
 
 ClientAuth = Literal["none", "optional", "required"]
+TLSVersion = Literal["1.2", "1.3"]
 
 ALPN_PROTOCOLS = ("h2", "http/1.1")
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -41,6 +43,7 @@ EXPIRY_WARNING_DAYS = 14
 LONGEST_PASSWORD_BYTES = 1024
 """What OpenSSL's PEM reader takes (PEM_BUFSIZE)."""
 
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _HINT_IF_MISSING = "run 'sage-edge certs create', or name an existing PEM file"
 
@@ -58,6 +61,7 @@ class TLSFiles:
         ca_certs: PEM file with the CAs that client certificates are verified against.
         client_auth: "none" asks clients for no certificate, "optional" verifies one that is shown,
             "required" refuses clients that show none.
+        tls_min: the oldest version that is spoken.
     """
 
     certfile: Path
@@ -65,6 +69,13 @@ class TLSFiles:
     keyfile_password_file: Path | None = None
     ca_certs: Path | None = None
     client_auth: ClientAuth = "none"
+    tls_min: TLSVersion = "1.2"
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """All of them."""
+        paths = (self.certfile, self.keyfile, self.keyfile_password_file, self.ca_certs)
+        return [path for path in paths if path is not None]
 
 
 def check_tls(files: TLSFiles, now: datetime) -> tuple[CertificateInfo | None, list[Fault]]:
@@ -87,9 +98,9 @@ def check_tls(files: TLSFiles, now: datetime) -> tuple[CertificateInfo | None, l
         key = _collect(faults, lambda: _read_key(files, password))
     _collect(faults, lambda: _read_client_authorities(files))
     if chain:
-        faults += _validity_faults(files, describe_certificate(chain[0]), now)
+        faults += find_chain_faults(files.certfile, chain, now)
         if key is not None:
-            faults += _pair_faults(files, chain, key)
+            faults += find_pair_faults(files.certfile, files.keyfile or files.certfile, chain, key)
     if not faults:
         _collect(faults, lambda: build_ssl_context(files))
     return (describe_certificate(chain[0]) if chain else None), faults
@@ -100,20 +111,25 @@ def expiry_warning(certfile: Path, info: CertificateInfo, now: datetime) -> str 
     days_left = info.days_left(now)
     if days_left >= EXPIRY_WARNING_DAYS:
         return None
-    text = _certificate_text(certfile, info)
+    text = certificate_text(certfile, info)
     return f"--certfile: {text} expires in {days_left:.1f} days, {utc_text(info.not_after)}"
 
 
-def build_ssl_context(files: TLSFiles) -> ssl.SSLContext:
+def build_ssl_context(files: TLSFiles, *others: TLSFiles) -> ssl.SSLContext:
     """Make the server's TLS context, as RFC 9113 section 9.2 asks for HTTP/2. Never prompts for a password.
 
-    Loading happens in a new context each time, so a reload that fails leaves the one in use alone.
+    Loading happens in a new context each time, so a reload that fails leaves the one in use alone. A new context has
+    new keys for session tickets: what a client was given before is not resumed, but made anew.
+
+    Args:
+        files: the certificate, and everything else.
+        others: certificates with other kinds of keys, which are served in its place to clients that prefer those.
 
     Raises:
         EdgeError: a file cannot be used. `check_tls` says more about why.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS[files.tls_min]
     # Added to OpenSSL's and Python's own, never in their place: those hold workarounds and safe defaults.
     context.options |= (
         ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -124,6 +140,14 @@ def build_ssl_context(files: TLSFiles) -> ssl.SSLContext:
     )
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(list(ALPN_PROTOCOLS))
+    for each in (files, *others):
+        _load_pair(context, each)
+    if files.client_auth != "none":
+        _trust_client_authorities(context, files)
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, files: TLSFiles) -> None:
     password = _read_password(files) or b""
     try:
         # Without a callable OpenSSL would ask on the terminal for the password of an encrypted key.
@@ -134,9 +158,6 @@ def build_ssl_context(files: TLSFiles) -> ssl.SSLContext:
         if not isinstance(error, (ssl.SSLError, ValueError)):
             hint = "see that the certificate and its key exist and may be read"
         raise EdgeError(file_fault(what, hint, setting="certfile", cause=error)) from error
-    if files.client_auth != "none":
-        _trust_client_authorities(context, files)
-    return context
 
 
 def _trust_client_authorities(context: ssl.SSLContext, files: TLSFiles) -> None:
@@ -234,43 +255,6 @@ def _no_key_fault(files: TLSFiles, *, has_certificate: bool) -> Fault:
     if has_certificate:
         hint += "; this one holds a certificate"
     return file_fault(f"{files.keyfile} holds no private key", hint, setting="keyfile")
-
-
-def _validity_faults(files: TLSFiles, info: CertificateInfo, now: datetime) -> list[Fault]:
-    if info.has_expired(now):
-        what = f"{_certificate_text(files.certfile, info)} expired {utc_text(info.not_after)}"
-        hint = "renew it; 'sage-edge certs create' does so for a development certificate"
-        return [file_fault(what, hint, setting="certfile")]
-    if now < info.not_before:
-        what = f"{_certificate_text(files.certfile, info)} is not valid before {utc_text(info.not_before)}"
-        return [file_fault(what, f"check this machine's clock, which says {utc_text(now)}", setting="certfile")]
-    return []
-
-
-def _pair_faults(files: TLSFiles, chain: list[x509.Certificate], key: PrivateKeyTypes) -> list[Fault]:
-    try:
-        public_keys = [_public_bytes(certificate.public_key()) for certificate in chain]
-    except (UnsupportedAlgorithm, ValueError):
-        return []  # a kind of key that only OpenSSL knows; it compares the two itself
-    own_key = _public_bytes(key.public_key())
-    if public_keys[0] == own_key:
-        return []
-    path = files.keyfile or files.certfile
-    hint = "name the key this certificate was made with, or the certificate made with this key"
-    if own_key in public_keys:
-        hint = f"put the server's own certificate first in {files.certfile}, before the intermediates"
-    what = (
-        f"the private key in {path} is not that of {_certificate_text(files.certfile, describe_certificate(chain[0]))}"
-    )
-    return [file_fault(what, hint, setting="keyfile")]
-
-
-def _public_bytes(key: PublicKeyTypes | CertificatePublicKeyTypes) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _certificate_text(certfile: Path, info: CertificateInfo) -> str:
-    return f"{certfile} (for {', '.join(info.names) or 'no name'})"
 
 
 def _openssl_reason(error: OSError | ValueError) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from sage_edge.server.tls_extension import ShownCertificate, describe_tls
 
 READ_BYTES = 64 * 1024
 RECORD_BYTES = 16 * 1024
@@ -63,6 +66,14 @@ class TLSTransport:
     def alpn_protocol(self) -> str | None:
         """The protocol agreed on, once the handshake is made."""
         return self._object.selected_alpn_protocol()
+
+    def describe(self, shown: ShownCertificate) -> Mapping[str, Any]:
+        """What the ASGI TLS extension says of the connection, once the handshake is made.
+
+        Args:
+            shown: what the client was shown.
+        """
+        return describe_tls(self._object, shown)
 
     def advance_handshake(self, data: bytes) -> tuple[bool, bytes]:
         """Take what the socket gave; whether the handshake is made, and what the socket takes.

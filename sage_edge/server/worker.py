@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from collections.abc import Sequence
 
 import structlog
@@ -20,6 +19,7 @@ from sage_edge.core.budgets import Accounts
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
+from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.connection import Connection, Service
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
@@ -46,7 +46,7 @@ UNSENT_BYTES = 128 * 1024
 async def serve(
     application: ASGIApplication,
     sockets: Sequence[socket.socket],
-    tls: ssl.SSLContext | None,
+    tls: ContextChooser | None,
     *,
     limits: Limits,
     started: trio.Event,
@@ -63,7 +63,7 @@ async def serve(
     Args:
         application: the stack.
         sockets: listening, or bound where they are shared (`listener.is_shared`).
-        tls: None for plaintext.
+        tls: chooses what a client is shown; None for plaintext.
         limits: of each connection.
         started: from when on shared sockets are accepted from; others are at once.
         drain: begun from elsewhere.

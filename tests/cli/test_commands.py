@@ -75,7 +75,7 @@ class TestConfig:
         values = tomllib.loads(printed)
         assert tomllib.loads(again) == values
         assert values["bind"] == ["[::1]:1", "unix:/a b"]
-        assert values["certfile"] == 'a "b".pem'
+        assert values["certfile"] == ['a "b".pem']
         assert values["llm_prefix"] == "/api/llm"
         assert (values["no_llm"], values["access_log"], values["drain_seconds"]) == (True, False, 1.5)
         for name in NAMES:

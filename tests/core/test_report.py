@@ -32,6 +32,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x7f"), min_size=1)
 paths = st.one_of(st.none(), texts.map(Path))
+several_paths = st.lists(texts.map(Path), max_size=3).map(tuple)
 seconds = st.floats(min_value=0, max_value=86_400, exclude_min=True)
 ports = st.integers(0, 65535)
 counts = st.integers(1, 2**31 - 1)
@@ -45,11 +46,14 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
         st.one_of(st.just("unix"), st.ip_addresses().map(str), st.ip_addresses(v=6).map("{}/128".format)), max_size=3
     ).map(tuple),
     "proxy_protocol": st.booleans(),
-    "certfile": paths,
-    "keyfile": paths,
+    "certfile": several_paths,
+    "keyfile": several_paths,
     "keyfile_password_file": paths,
     "dev_tls": st.booleans(),
     "ca_certs": paths,
+    "tls_min": st.sampled_from(["1.2", "1.3"]),
+    "redirect_http": ports,
+    "hsts_seconds": st.integers(0, 2**31 - 1),
     "client_auth": st.sampled_from(["none", "optional", "required"]),
     "gateway": st.sampled_from(["auto", "demo", "m.n:a.b", "m:f()"]),
     "gateway_loop": st.sampled_from(["auto", "asyncio", "trio"]),
@@ -117,11 +121,11 @@ def test_the_configuration_shows_every_group_setting_and_origin(
     assert [line[2:] for line in lines if line.startswith("# ") and "is not set" not in line] == [
         group.__doc__ for group in GROUPS
     ]
-    assert [line for line in lines if line.startswith(("host ", "port ", "bind ", "# certfile ", "dev_tls "))] == [
+    assert [line for line in lines if line.startswith(("host ", "port ", "bind ", "certfile ", "dev_tls "))] == [
         'host = "localhost"                        # environment SAGE_EDGE_HOST',
         "port = 1                                  # option --port",
         'bind = ["a:1", "b:2"]                     # edge.toml',
-        "# certfile is not set                     # default",
+        "certfile = []                             # default",
         "dev_tls = false                           # default",
     ]
 

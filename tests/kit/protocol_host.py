@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -58,6 +59,7 @@ class FakeHost:
         self.client: tuple[str, int] | None = ("192.0.2.7", 50_000)
         self.server: tuple[str, int] | None = ("192.0.2.1", 443)
         self.is_tls = True
+        self.tls: Mapping[str, Any] | None = None
         self.new_event: type[Event] = NeverEvent
         self.now = 1000.0
         self.exchanges: list[Exchange] = []

@@ -1,0 +1,45 @@
+"""The plaintext listener of `--redirect-http`, for as long as the edge lives: health is told while it drains, too."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.redirect import HTTPS_PORT, RedirectApplication
+from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
+from sage_edge.server import worker
+from sage_edge.server.drain import Drain
+from sage_edge.server.listener import close_listeners
+
+
+async def serve_redirects(
+    health: ASGIApplication,
+    sockets: Sequence[socket.socket],
+    edge_sockets: Sequence[socket.socket],
+    *,
+    limits: Limits,
+    started: trio.Event,
+) -> None:
+    """Answer on the plaintext sockets until cancelled.
+
+    Args:
+        health: answers /healthz and /readyz.
+        sockets: of the plaintext port; with none, nothing is served. Closed at the end.
+        edge_sockets: of the edge, whose first TCP port clients are sent to.
+        limits: of the edge's connections, which hold here too.
+        started: from when on shared sockets are accepted from (`listener.is_shared`).
+    """
+    if not sockets:
+        return
+    ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
+    application = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
+    drain = Drain(delay_seconds=0, limit_seconds=math.inf)  # never begun
+    try:
+        await worker.serve(application, sockets, None, limits=limits, started=started, drain=drain, metrics=Metrics())
+    finally:
+        close_listeners(sockets)
