@@ -82,37 +82,36 @@ class CertificateStore:
         before = self._tried
         while True:
             await trio.sleep(POLL_SECONDS)
-            # In a thread, as loading is: a network file system may hang.
-            states = await _in_thread(self._look)
-            is_due = self._retry_at is not None and self._now() >= self._retry_at
-            if is_due or (states != self._tried and states == before):
-                await self.reload()
-            before = states
+            async with self._loading:
+                # In a thread, as loading is: a network file system may hang.
+                states = await _in_thread(self._look)
+                is_due = self._retry_at is not None and self._now() >= self._retry_at
+                if is_due or (states != self._tried and states == before):
+                    await self._reload()
+                before = states
 
-    async def reload(self) -> bool:
-        """Load the files, whether they have changed or not. The log tells how it went, of the same faults once.
-
-        Returns:
-            Whether they are in use.
-        """
+    async def reload(self) -> None:
+        """Load the files, whether they have changed or not. The log tells how it went, of the same faults once."""
         async with self._loading:
-            self._tried = await _in_thread(self._look)
-            try:
-                found = await _in_thread(self._load)
-                self._compare(found)
-            except EdgeError as error:
-                self._refuse(error.faults)
-                return False
-            self.current = found
-            self.reloads += 1
-            self.reloaded_at = self._now()
-            self._retry_at, self._refused = None, ()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        self._tried = await _in_thread(self._look)
+        try:
+            found = await _in_thread(self._load)
+            self._compare(found)
+        except EdgeError as error:
+            self._refuse(error.faults)
+            return
+        self.current = found
+        self.reloads += 1
+        self.reloaded_at = self._now()
+        self._retry_at, self._refused = None, ()
         for served in found.certificates:
             expires = f"{served.info.not_after:%Y-%m-%d}"
             names = ", ".join(served.info.names)
             log.info("certificate loaded", certfile=str(served.certfile), names=names, expires=expires)
         self.log_expiry()
-        return True
 
     def _load(self) -> CertificateSet:
         found, faults = load_certificates(self._files, self._now())

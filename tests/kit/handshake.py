@@ -24,15 +24,23 @@ def client_context(ca: Path, *, alpn: tuple[str, ...] = ("h2", "http/1.1")) -> s
     return context
 
 
-def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, host: str = "localhost") -> Handshake:
+def shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext, host: str = "localhost", session: ssl.SSLSession | None = None
+) -> Handshake:
     """Set up a connection.
+
+    Args:
+        server: of the server's end.
+        client: of the client's.
+        host: the name that the client asks for and verifies.
+        session: that the client tries to resume.
 
     Raises:
         ssl.SSLError: from the end that refused first.
     """
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     hands = Handshake(
-        client.wrap_bio(to_client, to_server, server_hostname=host),
+        client.wrap_bio(to_client, to_server, server_hostname=host, session=session),
         server.wrap_bio(to_server, to_client, server_side=True),
     )
     waiting = [hands.client, hands.server]

@@ -5,9 +5,11 @@ Here: names and contents. Not here: what the server makes of them.
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import trustme
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,6 +24,30 @@ CERTIFICATE, KEY, COMBINED = Path("cert.pem"), Path("key.pem"), Path("combined.p
 ENCRYPTED_KEY, PASSWORD, CA = Path("encrypted.pem"), Path("password"), Path("ca.pem")
 PAIR = TLSFiles(CERTIFICATE, KEY)
 ENCRYPTED_PAIR = TLSFiles(CERTIFICATE, ENCRYPTED_KEY)
+
+
+def write_pair(
+    directory: Path,
+    authority: trustme.CA,
+    *names: str,
+    stem: str = "",
+    key_type: trustme.KeyType = trustme.KeyType.ECDSA,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> TLSFiles:
+    """Write a certificate of an authority's for some names, and its key: `cert.pem` and `key.pem` behind the stem."""
+    leaf = authority.issue_cert(*names, key_type=key_type, not_before=not_before, not_after=not_after)
+    files = TLSFiles(directory / f"{stem}{CERTIFICATE}", directory / f"{stem}{KEY}")
+    files.certfile.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(str(files.keyfile))
+    return files
+
+
+def serial_of(certificate: bytes | Path) -> int:
+    """The serial number of a certificate, by which tests tell them apart: in DER, or a PEM file's first."""
+    if isinstance(certificate, Path):
+        return x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+    return x509.load_der_x509_certificate(certificate).serial_number
 
 
 def write_tls_files(directory: Path) -> None:
