@@ -232,7 +232,7 @@ def serve(configuration: Configuration) -> None:
     # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
     link = WorkerLink.from_environment(os.environ)
-    is_terminal = sys.stderr.isatty() and configuration.settings.log_format == "text"
+    is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults):
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
         show_drain = _show_drain if is_terminal and not logs.has_file else None

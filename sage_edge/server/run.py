@@ -264,9 +264,12 @@ async def _follow_supervisor(link: WorkerLink, drain: Drain, readiness: Readines
 
 
 async def _watch_rotation(logs: LogWriter) -> None:
-    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
-        async for _ in signals:
-            logs.reopen()
+    with trio.open_signal_receiver(signal.SIGUSR1, signal.SIGUSR2) as signals:
+        async for number in signals:
+            if number == signal.SIGUSR1:
+                logs.reopen()
+            else:
+                log.warning("only the supervisor of --workers restarts: nothing is done", signal="SIGUSR2")
 
 
 @contextmanager

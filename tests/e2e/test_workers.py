@@ -239,6 +239,14 @@ def _ignore_errors(edge: Edge) -> None:
         return  # it was cut, as it should be
 
 
+def test_an_edge_without_a_supervisor_does_not_die_of_the_signal_to_restart(gateway: Path) -> None:
+    with running_edge("--gateway", "worked:app", cwd=gateway) as edge:
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"only the supervisor of --workers restarts")
+        assert ask(edge)
+        assert edge.stop() == 0
+
+
 def test_recycling_needs_a_supervisor() -> None:
     done = run_edge("--no-llm", "--max-requests", "5", "--max-memory-bytes", "99999999")
     assert done.returncode == 2
