@@ -46,12 +46,12 @@ class AccessLogLayer:
             "protocol": f"HTTP/{scope['http_version']}",
             "method": scope.get("method", "WEBSOCKET"),
             "path": target.decode("latin-1"),
-            "mount": exchange.mount,
             "status": exchange.status or "-",
             "received_bytes": exchange.received_bytes,
             "sent_bytes": exchange.sent_bytes,
             "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
             "ending": _ending(exchange),
+            "mount": exchange.mount,
             "request_id": exchange.request_id,
             # Said here, for the line may be written by another task than the connection's.
             "connection": exchange.connection_id,
