@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from sage_edge.core.errors import Fault
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
 from sage_edge.server.tls_extension import ShownCertificate
+
+log = structlog.get_logger(__name__)
 
 ContextChooser = Callable[[str | None], ShownCertificate]
 """What a client is shown, by the server name that it asks for; None where it asks for none."""
@@ -82,6 +86,9 @@ def load_certificates(files: Sequence[TLSFiles], now: datetime) -> tuple[Certifi
 
     Returns:
         The set, or None and every fault found.
+
+    Raises:
+        EdgeError: a file was changed in between.
     """
     faults: dict[str, Fault] = {}  # what several certificates share is one fault, not several
     groups: dict[frozenset[str], dict[str, tuple[TLSFiles, CertificateInfo]]] = {}
@@ -90,7 +97,9 @@ def load_certificates(files: Sequence[TLSFiles], now: datetime) -> tuple[Certifi
         faults |= {fault.what: fault for fault in found}
         if info is not None:
             group = groups.setdefault(frozenset(name.lower() for name in info.names), {})
-            group.setdefault(info.key_kind, (each, info))
+            if group.setdefault(info.key_kind, (each, info))[0] is not each:
+                reason = "another before it has the same names and kind of key"
+                log.warning("certificate not served", certfile=str(each.certfile), reason=reason)
     if faults:
         return None, list(faults.values())
     return CertificateSet([_build(list(group.values())) for group in groups.values()]), []

@@ -1,0 +1,118 @@
+"""The plaintext port beside an edge, and strict-transport-security."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.kit.edge import Edge, run_edge, running_edge
+
+HSTS = "strict-transport-security"
+GATEWAY = r"""
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    headers = [(b"Strict-Transport-Security", b"max-age=1; includeSubDomains")] if scope["path"] == "/own" else []
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    message = await receive()
+    await send({"type": "http.response.body", "body": scope["method"].encode() + b" " + message["body"]})
+"""
+
+
+@contextmanager
+def redirecting(*options: str, certificates: Path, **others: object) -> Iterator[tuple[Edge, str]]:
+    """An edge and the URL of its plaintext port."""
+    with running_edge("--redirect-http", "0", *options, certificates=certificates, **others) as edge:  # type: ignore[arg-type]
+        found = edge.output.wait_for(r"^  redirect +(http://127\.0\.0\.1:(\d+)) to https$")
+        yield edge, found[1].replace("127.0.0.1", "localhost")
+
+
+def test_a_client_that_follows_gets_the_answer_over_tls(certificates: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(GATEWAY)
+    with redirecting("--gateway", "small:app", certificates=certificates, cwd=tmp_path) as (edge, url):
+        context = edge.ssl_context()
+        with httpx2.Client(verify=context, trust_env=False, follow_redirects=True) as client:
+            response = client.post(f"{url}/a%2Fb?x=1", content=b"kept")
+        assert response.text == "POST kept"
+        assert str(response.url) == f"{edge.url}/a%2Fb?x=1"
+        (redirect,) = response.history
+        assert redirect.status_code == 308
+        assert HSTS not in redirect.headers
+        assert HSTS not in response.headers, "it is off by default"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nhost: evil.test/@localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nhost: evil.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\rset-cookie: x\r\n\r\n",
+        b"GET http://evil.test/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ],
+)
+def test_odd_requests_are_answered_without_a_redirect(certificates: Path, request_bytes: bytes) -> None:
+    with (
+        redirecting("--no-llm", certificates=certificates) as (_, url),
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as sock,
+    ):
+        sock.sendall(request_bytes)
+        answer = b"".join(iter(lambda: sock.recv(65_536), b""))
+    assert re.match(rb"HTTP/1\.[01] 4\d\d ", answer)
+    assert b"location" not in answer.lower()
+
+
+def test_health_is_told_where_clients_need_certificates(certificates: Path) -> None:
+    mutual = ("--client-auth", "required", "--ca-certs", str(certificates / "ca.pem"))
+    with redirecting("--no-llm", *mutual, certificates=certificates) as (edge, url):
+        with httpx2.Client(trust_env=False) as client:
+            assert client.get(f"{url}/healthz").status_code == 200
+            assert client.get(f"{url}/readyz").json()["status"] == "ready"
+        with pytest.raises((httpx2.TransportError, ssl.SSLError)), edge.client() as client:
+            client.get("/healthz")
+        assert edge.stop() == 0
+
+
+def test_browsers_are_told_to_use_https_unless_the_gateway_has_told_them(certificates: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(GATEWAY)
+    options = ("--gateway", "small:app", "--hsts-seconds", "600")
+    with redirecting(*options, certificates=certificates, cwd=tmp_path) as (edge, url):
+        for http2 in (True, False):
+            with edge.client(http2=http2) as client:
+                for path in ("/", "/healthz", "/%00"):
+                    assert client.get(path).headers.get_list(HSTS) == ["max-age=600"]
+                assert client.get("/own").headers.get_list(HSTS) == ["max-age=1; includeSubDomains"]
+        with httpx2.Client(trust_env=False) as client:
+            assert HSTS not in client.get(url).headers
+            assert HSTS not in client.get(f"{url}/healthz").headers
+
+
+def test_workers_share_the_plaintext_port(certificates: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--no-llm", "--workers", "2", "--redirect-http", str(port))
+    with running_edge(*options, certificates=certificates) as edge, httpx2.Client(trust_env=False) as client:
+        edge.log.wait_for(r"\[info\] ready", count=2)
+        for _ in range(10):
+            response = client.get(f"http://localhost:{port}/x", headers={"connection": "close"})
+            assert response.headers["location"] == f"{edge.url}/x"
+        assert edge.stop() == 0
+
+
+def test_a_port_that_is_taken_is_a_fault_of_its_own(certificates: Path) -> None:
+    tls = ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run_edge("--no-llm", "--host", "127.0.0.1", "--port", "0", *tls, "--redirect-http", port)
+    assert result.returncode == 3
+    assert "the address is in use" in result.stderr
+    assert "choose another port with --redirect-http" in result.stderr
