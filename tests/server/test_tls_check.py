@@ -12,9 +12,9 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sage_edge.core.errors import ExitCode, Fault
 from sage_edge.server.certificates import CertificateInfo
@@ -99,6 +99,12 @@ def test_the_check_describes_the_certificate() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_chain_in_order_has_no_faults() -> None:
+    put_a_chain()
+    assert faults_of(PAIR) == []
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_password_file_written_on_windows_opens_the_key() -> None:
     PASSWORD.write_bytes(b"open sesame \r\n")
     assert faults_of(replace(ENCRYPTED_PAIR, keyfile_password_file=PASSWORD)) == []
@@ -138,6 +144,31 @@ def put_a_weak_pair() -> None:
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY)
     CERTIFICATE.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     KEY.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def put_a_client_certificate() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "robot")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    CERTIFICATE.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    KEY.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def put_a_chain(*, is_expired: bool = False, is_foreign: bool = False) -> None:
+    """A certificate and an intermediate: that has expired, or belongs to another."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    root, child, leaf = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("root", "sub", "leaf"))
+    ends = NOW - DAY if is_expired else NOW + DAY
+    sub = x509.CertificateBuilder(root, child, keys[1].public_key(), 1, NOW - 2 * DAY, ends).sign(
+        keys[0], hashes.SHA256()
+    )
+    signer = keys[0] if is_foreign else keys[1]
+    own = x509.CertificateBuilder(child, leaf, keys[2].public_key(), 2, NOW - DAY, NOW + DAY).sign(
+        signer, hashes.SHA256()
+    )
+    CERTIFICATE.write_bytes(own.public_bytes(Encoding.PEM) + sub.public_bytes(Encoding.PEM))
+    KEY.write_bytes(keys[2].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def nothing() -> None:
@@ -228,6 +259,19 @@ DAMAGED_CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-
         (write(CA, b"x"), replace(PAIR, ca_certs=CA), "--ca-certs: ca.pem is not PEM", ""),
         (nothing, replace(PAIR, ca_certs=KEY), "--ca-certs: key.pem holds no certificate", ""),
         (nothing, replace(PAIR, client_auth="required"), "--ca-certs: not given, but --client-auth required", "name"),
+        (put_a_client_certificate, PAIR, "--certfile: cert.pem (for robot) is not for servers", "serverAuth"),
+        (
+            lambda: put_a_chain(is_expired=True),
+            PAIR,
+            f"--certfile: the intermediate CN=sub in cert.pem expired {NOW - DAY:%Y-%m-%d}",
+            "present intermediate",
+        ),
+        (
+            lambda: put_a_chain(is_foreign=True),
+            PAIR,
+            "--certfile: no certificate in cert.pem has signed the first one",
+            "let the intermediate of CN=sub follow",
+        ),
         (put_a_weak_pair, PAIR, "--certfile: cert.pem cannot be served: ee key too small", "2048 bits"),
     ],
 )
