@@ -109,7 +109,7 @@ def test_passed_sockets_refuse_nothing_over_three_versions(gateway: Path) -> Non
         hand_over_twice(port, version)
 
 
-def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path) -> None:
+def test_a_shared_port_loses_next_to_nothing_over_three_versions(gateway: Path) -> None:
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -121,10 +121,11 @@ def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path) -> Non
             with running_edge("--gateway", "handed:app", cwd=gateway, binds=binds) as edge:
                 yield edge
 
-        hand_over_twice(port, version)
+        # Each of the load's four threads may meet the moment in which the old one closes, as the README says.
+        hand_over_twice(port, version, most_resets=8)
 
 
-def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]]) -> None:
+def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]], *, most_resets: int = 0) -> None:
     """Two hand-overs under a load of new connections."""
     load = Load(port)
     with ExitStack() as stack:
@@ -136,7 +137,8 @@ def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge
                 load.wait_for(edges[-1].process.pid)
                 assert edges[old].stop() == 0
                 load.wait_for(edges[-1].process.pid)
-    assert load.failures == []
+    assert [failure for failure in load.failures if "ConnectionReset" not in failure] == []
+    assert len(load.failures) <= most_resets
     assert set(load.answers) == {edge.process.pid for edge in edges}
 
 

@@ -115,7 +115,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_over_the_bound_is_
         for number in range(1000):
             writer.handle(record(f"{number:099}"))
         dropped = writer.dropped
-        assert 300 <= dropped <= 600
+        assert 0 < dropped <= 600
         read = b""
         while read.count(b"\n") < 1000 - dropped:
             read += os.read(reader, 65536)
