@@ -121,11 +121,11 @@ def test_a_shared_port_loses_next_to_nothing_over_three_versions(gateway: Path) 
             with running_edge("--gateway", "handed:app", cwd=gateway, binds=binds) as edge:
                 yield edge
 
-        # Each of the load's four threads may meet the moment in which the old one closes, as the README says.
-        hand_over_twice(port, version, most_resets=8)
+        # Connections that meet the moment in which the old one closes are reset or refused, as the README says.
+        hand_over_twice(port, version, lost_share=0.1)
 
 
-def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]], *, most_resets: int = 0) -> None:
+def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]], *, lost_share: float = 0) -> None:
     """Two hand-overs under a load of new connections."""
     load = Load(port)
     with ExitStack() as stack:
@@ -137,8 +137,8 @@ def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge
                 load.wait_for(edges[-1].process.pid)
                 assert edges[old].stop() == 0
                 load.wait_for(edges[-1].process.pid)
-    assert [failure for failure in load.failures if "ConnectionReset" not in failure] == []
-    assert len(load.failures) <= most_resets
+    assert all("ConnectionReset" in failure or "ConnectionRefused" in failure for failure in load.failures)
+    assert len(load.failures) <= lost_share * sum(load.answers.values())
     assert set(load.answers) == {edge.process.pid for edge in edges}
 
 
