@@ -9,7 +9,9 @@ import errno
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
@@ -54,10 +56,7 @@ def open_listeners(
 
 def inherit(descriptors: Iterable[int]) -> list[socket.socket]:
     """Listening sockets, or bound ones that will listen, which the parent process has opened."""
-    sockets = [InheritedSocket(fileno=descriptor) for descriptor in descriptors]
-    for sock in sockets:
-        sock.set_inheritable(False)
-    return list(sockets)
+    return [_own(InheritedSocket(fileno=descriptor)) for descriptor in descriptors]
 
 
 def spread(sockets: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
@@ -78,15 +77,10 @@ def _duplicate(sock: socket.socket) -> socket.socket:
         return sock
     # Only now, so that another edge's port was no less taken for it.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    other = socket.socket(sock.family, sock.type, sock.proto)
-    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if sock.family == socket.AF_INET6:
-        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    other.bind(sock.getsockname())
-    other.setblocking(False)
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        _listen(other)
+    with _closed_on_failure(socket.socket(sock.family, sock.type, sock.proto)) as other:
+        _bind_tcp(other, sock.getsockname(), is_port_shared=True)
+        if _is_listening(sock):
+            _listen(other)
     return other
 
 
@@ -114,8 +108,8 @@ def is_shared(sock: socket.socket) -> bool:
 
 def start_listening(sock: socket.socket) -> None:
     """Take part in a shared port, if that has not begun: connections come from here on."""
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        sock.listen(BACKLOG)
+    if not _is_listening(sock):
+        _listen(sock)
 
 
 def accept_queued(sock: socket.socket) -> Iterator[tuple[socket.socket, object]]:
@@ -157,35 +151,40 @@ def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterato
 def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]:
     addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if is_port_shared:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(address)
-            sock.setblocking(False)
+        with _closed_on_failure(socket.socket(family, kind, protocol)) as sock:
+            _bind_tcp(sock, address, is_port_shared=is_port_shared)
             if not is_port_shared:
                 _listen(sock)
-        except OSError:
-            sock.close()
-            raise
         yield sock
+
+
+def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    if is_port_shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(address)
+    sock.setblocking(False)
 
 
 def _open_unix(bind: UnixBind) -> socket.socket:
     _remove_stale(bind.path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _closed_on_failure(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
         sock.bind(bind.path)
         sock.setblocking(False)
         _listen(sock)
+    return sock
+
+
+@contextmanager
+def _closed_on_failure(sock: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield sock
     except OSError:
         sock.close()
         raise
-    return sock
 
 
 def _remove_stale(path: str) -> None:
@@ -203,9 +202,14 @@ def _remove_stale(path: str) -> None:
 
 def _adopt(descriptor: int) -> socket.socket:
     sock = InheritedSocket(fileno=descriptor)
-    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if sock.type != socket.SOCK_STREAM or not _is_listening(sock):
         sock.detach()
         raise OSError(errno.EINVAL, "it is not a listening stream socket")
+    return _own(sock)
+
+
+def _own(sock: socket.socket) -> socket.socket:
+    """Have an inherited socket as one that was opened here: not blocking, and not for children."""
     sock.setblocking(False)
     sock.set_inheritable(False)
     return sock
@@ -213,6 +217,10 @@ def _adopt(descriptor: int) -> socket.socket:
 
 def _listen(sock: socket.socket) -> None:
     sock.listen(BACKLOG)
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _explain(bind: Bind, error: OSError) -> Fault:

@@ -82,12 +82,13 @@ def prepare(
             faults.extend(found)
         else:
             opened = list(sockets)
-    more: dict[str, list[socket.socket]] = {"metrics": [], "redirect": []}
+    metrics_sockets: list[socket.socket] = []
+    redirect_sockets: list[socket.socket] = []
     if not is_check and sockets is None and "metrics_bind" not in faulty and not faults:
-        more["metrics"], found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
+        metrics_sockets, found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
         faults.extend(found)
     if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
-        more["redirect"], found = _open_redirect(settings)
+        redirect_sockets, found = _open_redirect(settings)
         faults.extend(found)
     gateway = None
     if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
@@ -96,9 +97,9 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners([*opened, *more["metrics"], *more["redirect"]])
+        close_listeners([*opened, *metrics_sockets, *redirect_sockets])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, more["metrics"], more["redirect"])
+    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets)
 
 
 def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:

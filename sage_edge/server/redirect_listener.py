@@ -1,8 +1,7 @@
-"""The plaintext listener of `--redirect-http`, for as long as the edge lives: health is told while it drains, too."""
+"""The plaintext listener of `--redirect-http`: health is told while the edge drains, too."""
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Sequence
 
@@ -11,10 +10,7 @@ import trio
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.redirect import HTTPS_PORT, RedirectApplication
 from sage_edge.core.limits import Limits
-from sage_edge.core.metric_families import Metrics
-from sage_edge.server import worker
-from sage_edge.server.drain import Drain
-from sage_edge.server.listener import close_listeners
+from sage_edge.server.plaintext_listener import serve_plaintext
 
 
 async def serve_redirects(
@@ -34,12 +30,7 @@ async def serve_redirects(
         limits: of the edge's connections, which hold here too.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
     """
-    if not sockets:
-        return
-    ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
-    application = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
-    drain = Drain(delay_seconds=0, limit_seconds=math.inf)  # never begun
-    try:
-        await worker.serve(application, sockets, None, limits=limits, started=started, drain=drain, metrics=Metrics())
-    finally:
-        close_listeners(sockets)
+    if sockets:
+        ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
+        application = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
+        await serve_plaintext(application, sockets, limits=limits, started=started)

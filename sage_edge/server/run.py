@@ -94,6 +94,7 @@ async def run(
         lifespan = _build_lifespan(stack)
         started = trio.Event()
         drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
+        describe_status = partial(_describe_status, readiness, drain)
         if link is not None:
             readiness.add_check("workers", partial(_check_workers, link))
         with _suppress_startup_failure():
@@ -104,7 +105,7 @@ async def run(
                     reload_on_hang_up,
                     plan.certificates,
                     notifier,
-                    lambda: _describe_status(readiness, drain),
+                    describe_status,
                     lambda: readiness.phase is Phase.READY,
                 )
                 if plan.certificates is not None:
@@ -120,7 +121,7 @@ async def run(
                 nursery.start_soon(
                     keep_notified,
                     notifier,
-                    lambda: _describe_status(readiness, drain),
+                    describe_status,
                     lambda: readiness.phase is not Phase.READY,
                 )
                 serve_plaintext = partial(serve_redirects, limits=settings.limits, started=started)
@@ -132,7 +133,7 @@ async def run(
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
                         _become_ready(readiness)
-                        notifier.ready(_describe_status(readiness, drain))
+                        notifier.ready(describe_status())
                         started.set()
                         if link is not None:
                             link.say("ready")
@@ -246,9 +247,9 @@ async def _watch_signals(drain: Drain, readiness: Readiness, notifier: Notifier,
 
 def _describe_status(readiness: Readiness, drain: Drain) -> str:
     """The line that `systemctl status` shows."""
-    report = readiness.report()
     if drain.has_begun:
         return drain.describe()
+    report = readiness.report()
     failed = "; ".join(check.detail for check in report.checks.values() if not check.is_ok)
     return f"{report.status}: {failed}" if report.status == "degraded" else report.status
 

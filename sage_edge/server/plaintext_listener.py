@@ -1,0 +1,34 @@
+"""Serves an application of the edge's own in plaintext, for as long as the edge lives, its drain included."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.core.limits import Limits
+from sage_edge.core.metric_families import Metrics
+from sage_edge.server import worker
+from sage_edge.server.drain import Drain
+from sage_edge.server.listener import close_listeners
+
+
+async def serve_plaintext(
+    application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits, started: trio.Event
+) -> None:
+    """Serve until cancelled. What is asked here is counted in none of the edge's figures.
+
+    Args:
+        application: answers.
+        sockets: of its port. Closed at the end.
+        limits: of the edge's connections, which hold here too.
+        started: from when on shared sockets are accepted from (`listener.is_shared`).
+    """
+    never = Drain(delay_seconds=0, limit_seconds=math.inf)
+    try:
+        await worker.serve(application, sockets, None, limits=limits, started=started, drain=never, metrics=Metrics())
+    finally:
+        close_listeners(sockets)
