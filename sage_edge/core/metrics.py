@@ -7,10 +7,11 @@ costs its users one attribute and no call.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 Labels = tuple[str, ...]
 Row = list[Any]
@@ -82,19 +83,34 @@ class Histogram:
         return [list(labels), self.counts.copy(), self.total]
 
 
-class Values:
-    """The values of a family, by labels. Keep what `of` returns where it is used often."""
+Figure = TypeVar("Figure", Value, Histogram)
+
+
+class _ByLabels(ABC, Generic[Figure]):
+    """The figures of a family, by labels. Keep what `of` returns where it is used often."""
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self._by_labels: dict[Labels, Value] = {}
+        self._by_labels: dict[Labels, Figure] = {}
 
-    def of(self, *labels: str) -> Value:
-        """The value for these labels, in the family's order."""
-        value = self._by_labels.get(labels)
-        if value is None:
-            value = self._by_labels[labels] = Value()
-        return value
+    def of(self, *labels: str) -> Figure:
+        """The figure for these labels, in the family's order."""
+        figure = self._by_labels.get(labels)
+        if figure is None:
+            figure = self._by_labels[labels] = self._make()
+        return figure
+
+    def as_rows(self) -> list[Row]:
+        """Their rows in a snapshot."""
+        return [figure.as_row(labels) for labels, figure in self._by_labels.items()]
+
+    @abstractmethod
+    def _make(self) -> Figure:
+        """A new one."""
+
+
+class Values(_ByLabels[Value]):
+    """The counters or gauges of a family."""
 
     def add(self, *labels: str, amount: float = 1) -> None:
         """Add to one."""
@@ -104,28 +120,15 @@ class Values:
         """Forget them all: a gauge's labels may be gone."""
         self._by_labels.clear()
 
-    def as_rows(self) -> list[Row]:
-        """Their rows in a snapshot."""
-        return [value.as_row(labels) for labels, value in self._by_labels.items()]
+    def _make(self) -> Value:
+        return Value()
 
 
-class Histograms:
-    """The histograms of a family, by labels. Keep what `of` returns where it is used often."""
+class Histograms(_ByLabels[Histogram]):
+    """The histograms of a family."""
 
-    def __init__(self, family: Family) -> None:
-        self.family = family
-        self._by_labels: dict[Labels, Histogram] = {}
-
-    def of(self, *labels: str) -> Histogram:
-        """The histogram for these labels, in the family's order."""
-        histogram = self._by_labels.get(labels)
-        if histogram is None:
-            histogram = self._by_labels[labels] = Histogram(self.family.bounds)
-        return histogram
-
-    def as_rows(self) -> list[Row]:
-        """Their rows in a snapshot."""
-        return [histogram.as_row(labels) for labels, histogram in self._by_labels.items()]
+    def _make(self) -> Histogram:
+        return Histogram(self.family.bounds)
 
 
 class Registry:

@@ -24,7 +24,7 @@ BEAT_SECONDS = 1.0
 """How often a worker says that its loop turns."""
 LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_UNSENT_BYTES = 256 * 1024
-"""What waits for a supervisor that does not listen; more is lost, a line at a time."""
+"""What waits for an end that does not listen; more is lost, a line at a time."""
 
 Message = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ class WorkerLink:
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
         self._socket.set_inheritable(False)
-        self._unsent = b""
+        self._sender = MessageSender(self._socket)
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self | None:
@@ -101,14 +101,7 @@ class WorkerLink:
 
     def say(self, event: str, **values: object) -> None:
         """Tell the supervisor. One that does not listen loses it."""
-        if len(self._unsent) < LONGEST_UNSENT_BYTES:
-            self._unsent += encode({"event": event, **values})
-        try:
-            sent_bytes = self._socket.send(self._unsent)
-        except OSError as error:
-            log.debug("the supervisor does not listen", error=repr(error))
-            return
-        self._unsent = self._unsent[sent_bytes:]  # goes before what is said next, at the latest the next beat
+        self._sender.send({"event": event, **values})
 
     async def run(self) -> None:
         """Say that the loop turns, and hear how the others are; returns once the supervisor is gone."""
@@ -128,13 +121,35 @@ class WorkerLink:
             await trio.sleep(BEAT_SECONDS)
 
 
-def encode(message: Message) -> bytes:
-    """A message as a line."""
-    return json.dumps(message).encode() + b"\n"
+class MessageSender:
+    """Sends messages to the other end without waiting for it. Either end has one.
+
+    Args:
+        sock: not blocking.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._unsent = b""
+
+    def send(self, message: Message) -> None:
+        """Send a message, behind what could not be sent before. What an end that does not listen is told is lost."""
+        if len(self._unsent) < LONGEST_UNSENT_BYTES:
+            self._unsent += json.dumps(message).encode() + b"\n"
+        try:
+            sent_bytes = self._socket.send(self._unsent)
+        except OSError as error:
+            log.debug("the other end of the link does not listen", error=repr(error))
+            return
+        self._unsent = self._unsent[sent_bytes:]
 
 
 async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
-    """The messages from the other end, until it is gone. Lines of what is no JSON end it as well."""
+    """The messages from the other end, until it is gone.
+
+    Raises:
+        ValueError: a line is no JSON.
+    """
     rest = b""
     while True:
         await trio.lowlevel.wait_readable(sock)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import trio
 
-from sage_edge.server.worker_link import VARIABLE, Inheritance, encode, read_messages
+from sage_edge.server.worker_link import VARIABLE, Inheritance, MessageSender, read_messages
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,7 @@ class WorkerProcess:
         self._is_leaving = False
         self._process: trio.Process
         self._link: socket.socket
+        self._sender: MessageSender
 
     @property
     def pid(self) -> int:
@@ -89,6 +90,7 @@ class WorkerProcess:
         self._link, other = socket.socketpair()
         with other:
             self._link.setblocking(False)
+            self._sender = MessageSender(self._link)
             rows = [[sock.fileno() for sock in row] for row in self._listeners]
             inheritance = Inheritance(self.number, other.fileno(), rows)
             self._process = await trio.lowlevel.open_process(
@@ -137,10 +139,7 @@ class WorkerProcess:
 
     def tell(self, **values: object) -> None:
         """Tell it something. One that does not listen loses it."""
-        try:
-            self._link.send(encode(values))
-        except OSError as error:
-            log.debug("the worker does not listen", worker=self.number, error=repr(error))
+        self._sender.send(values)
 
     def _note(self, message: Mapping[str, Any]) -> None:
         event = str(message["event"])
