@@ -18,13 +18,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
+from sage_edge.core.conflicts import find_conflicts
 from sage_edge.core.errors import EdgeError, Fault, reason_of
 from sage_edge.core.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
     describe,
     environment_variable_of,
-    find_conflicts,
     option_of,
 )
 

@@ -8,7 +8,7 @@ exist and addresses are free is found out where they are opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,6 @@ from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
-from sage_edge.core.errors import Fault
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.routing import normalise_prefix
@@ -317,7 +316,7 @@ class Settings(
     LifeSettings,
     BaseSettings,
 ):
-    """All settings, checked field by field. `find_conflicts` checks them against each other."""
+    """All settings, checked field by field. `core.conflicts` checks them against each other."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
@@ -352,102 +351,6 @@ class Settings(
     def is_tls(self) -> bool:
         """Whether connections are encrypted."""
         return bool(self.certfile) or self.dev_tls
-
-
-def find_conflicts(settings: Settings) -> Iterator[Fault]:
-    """Settings that are each valid and make no sense together."""
-    if settings.proxy_protocol and not settings.trusted_proxies:
-        yield Fault(
-            "--proxy-protocol: no proxy is trusted to speak it",
-            "add --trusted-proxies with the balancer's address",
-            setting="proxy_protocol",
-            involved=frozenset({"trusted_proxies"}),
-        )
-    if settings.access_log_query and not settings.access_log:
-        yield Fault(
-            "--access-log-query: requests are not logged",
-            "leave out --no-access-log, or --access-log-query",
-            setting="access_log_query",
-            involved=frozenset({"access_log"}),
-        )
-    if settings.keyfile and not settings.certfile:
-        yield Fault(
-            "--keyfile: a private key is given without a certificate",
-            "add --certfile, or leave out --keyfile to serve plaintext",
-            setting="keyfile",
-            involved=frozenset({"certfile"}),
-        )
-    elif len(settings.keyfile) > len(settings.certfile):
-        yield Fault(
-            f"--keyfile: {len(settings.keyfile)} private keys are given for {len(settings.certfile)} certificates",
-            "give one key for each certificate, in the same order",
-            setting="keyfile",
-            involved=frozenset({"certfile"}),
-        )
-    if settings.keyfile_password_file and not settings.certfile:
-        yield Fault(
-            "--keyfile-password-file: a password is given without a certificate",
-            "add --certfile and --keyfile",
-            setting="keyfile_password_file",
-            involved=frozenset({"certfile"}),
-        )
-    if settings.dev_tls and settings.certfile:
-        yield Fault(
-            "--dev-tls: a certificate is given as well",
-            "use either --dev-tls or --certfile",
-            setting="dev_tls",
-            involved=frozenset({"certfile"}),
-        )
-    needs_tls = {
-        "client_auth": "client certificates need TLS" if settings.client_auth != "none" else None,
-        "tls_min": "there is no TLS whose version it could limit" if settings.tls_min != "1.2" else None,
-        "redirect_http": "there is no https to redirect to" if settings.redirect_http is not None else None,
-        "hsts_seconds": "browsers heed it over TLS alone" if settings.hsts_seconds is not None else None,
-    }
-    for name, what in needs_tls.items():
-        if what is not None and not settings.is_tls:
-            yield Fault(
-                f"{option_of(name)}: {what}",
-                "add --certfile and --keyfile, or --dev-tls",
-                setting=name,
-                involved=frozenset({"certfile", "dev_tls"}),
-            )
-    if settings.client_auth != "none" and not settings.ca_certs:
-        yield Fault(
-            f"--client-auth: {settings.client_auth} needs the CA that signs the clients' certificates",
-            "add --ca-certs FILE",
-            setting="client_auth",
-            involved=frozenset({"ca_certs"}),
-        )
-    if settings.ca_certs and settings.client_auth == "none":
-        yield Fault(
-            "--ca-certs: client certificates are not asked for",
-            "add --client-auth optional or --client-auth required",
-            setting="ca_certs",
-            involved=frozenset({"client_auth"}),
-        )
-    if settings.reuse_port and not any(isinstance(bind, TCPBind) for bind in settings.binds):
-        yield Fault(
-            "--reuse-port: no TCP port is opened here",
-            "leave it out: passed sockets are shared already, and unix: paths cannot be",
-            setting="reuse_port",
-            involved=frozenset({"bind"}),
-        )
-    if settings.redirect_http == 0 and settings.workers is not None:
-        yield Fault(
-            "--redirect-http: workers cannot share a port that the system chooses",
-            "name a port",
-            setting="redirect_http",
-            involved=frozenset({"workers"}),
-        )
-    for name in ("max_requests", "max_memory_bytes"):
-        if getattr(settings, name) is not None and settings.workers is None:
-            yield Fault(
-                f"{option_of(name)}: there is no supervisor that could replace the process",
-                "add --workers 1, or more",
-                setting=name,
-                involved=frozenset({"workers"}),
-            )
 
 
 def option_of(name: str) -> str:

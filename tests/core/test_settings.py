@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from sage_edge.core.bind import FileDescriptorBind, TCPBind, UnixBind
+from sage_edge.core.conflicts import find_conflicts
 from sage_edge.core.limits import Limits
 from sage_edge.core.settings import (
     GROUPS,
@@ -20,7 +21,6 @@ from sage_edge.core.settings import (
     default_of,
     describe,
     environment_variable_of,
-    find_conflicts,
     option_of,
     spellings_of,
 )

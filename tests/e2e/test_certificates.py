@@ -14,24 +14,23 @@ import trustme
 
 from tests.e2e.test_service_manager import Manager
 from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.lifespan_source import WAITING_LIFESPAN
 from tests.kit.tls_files import CA, serial_of, write_pair
 
-GATEWAY = r"""
-import asyncio, json, pathlib
+GATEWAY = (
+    WAITING_LIFESPAN
+    + r"""
+import json
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        await receive()
-        while pathlib.Path("wait").exists():
-            await asyncio.sleep(0.01)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+        await serve_lifespan(receive, send)
         return
     body = json.dumps(scope["extensions"].get("tls")).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 """
+)
 
 
 @pytest.fixture

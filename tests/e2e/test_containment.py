@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.attack import count_descriptors
 from tests.kit.edge import Edge, running_edge
 from tests.kit.raw_http1 import raw_http1
 from tests.kit.raw_http2 import Header, RawHTTP2, raw_http2
@@ -75,10 +76,6 @@ def resources(edge: Edge) -> int:
     with edge.client() as client:
         client.get("/healthz")
     return count_descriptors(edge)
-
-
-def count_descriptors(edge: Edge) -> int:
-    return len(list(Path(f"/proc/{edge.process.pid}/fd").iterdir()))
 
 
 @contextmanager

@@ -17,18 +17,16 @@ import pytest
 
 from tests.e2e.test_listening import is_healthy
 from tests.kit.edge import PROJECT, clean_environment, edge_command, run_edge, running_edge
+from tests.kit.lifespan_source import WAITING_LIFESPAN
 
-GATEWAY = r"""
-import asyncio, os, pathlib, time
+GATEWAY = (
+    WAITING_LIFESPAN
+    + r"""
+import os, time
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
-        await receive()
-        while pathlib.Path("wait").exists():
-            await asyncio.sleep(0.01)
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
+        await serve_lifespan(receive, send)
         return
     seen = " ".join(sorted(name for name in os.environ if name.startswith(("NOTIFY", "WATCHDOG", "LISTEN"))))
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -39,6 +37,7 @@ async def app(scope, receive, send):
         time.sleep(60)
     await send({"type": "http.response.body", "body": b""})
 """
+)
 
 
 class Manager:

@@ -288,6 +288,17 @@ def open_socket(target: Target, address: str = ATTACKER) -> socket.socket:
     return sock
 
 
+def dribble(sockets: Sequence[socket.socket], data: bytes) -> None:
+    """Send a byte on each connection from time to time, until there is none left or the servers close."""
+    for position in range(len(data)):
+        for sock in sockets:
+            try:
+                sock.sendall(data[position : position + 1])
+            except OSError:
+                return
+        time.sleep(0.1)
+
+
 def open_tls(target: Target, *, http2: bool = False, address: str = ATTACKER) -> ssl.SSLSocket:
     """The same over TLS."""
     context = target.context if http2 else target.http1_context

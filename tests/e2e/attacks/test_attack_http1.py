@@ -6,7 +6,7 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 
-from tests.kit.attack import Target, attacker, goaway_code, open_tls, siege, wait_for_ends
+from tests.kit.attack import Target, attacker, dribble, goaway_code, open_tls, siege, wait_for_ends
 from tests.kit.frames import END_STREAM, PREFACE, Code, Kind, data, encode, frame, headers, request
 
 MANY = 100
@@ -28,17 +28,6 @@ def open_many(stack: ExitStack, target: Target, begin: bytes) -> list[socket.soc
         sock.sendall(begin)
         sockets.append(sock)
     return sockets
-
-
-def dribble(sockets: list[socket.socket], data: bytes) -> None:
-    """Send a byte on each connection from time to time, until there is none left or the servers close."""
-    for position in range(len(data)):
-        for sock in sockets:
-            try:
-                sock.sendall(data[position : position + 1])
-            except OSError:
-                return
-        time.sleep(0.1)
 
 
 def test_a_head_that_comes_slowly_is_refused(hasty: Target) -> None:

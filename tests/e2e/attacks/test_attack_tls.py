@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 
 from tests.e2e.attacks.conftest import MakeTarget
-from tests.kit.attack import Target, count_descriptors, open_socket, open_tls, siege, wait_for_ends, wait_until
+from tests.kit.attack import Target, count_descriptors, dribble, open_socket, open_tls, siege, wait_for_ends, wait_until
 
 LIMIT_SECONDS = 4.0
 GET = b"GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -56,13 +56,7 @@ def test_handshakes_that_come_by_the_byte(hasty: Target) -> None:
     hello = client_hello(hasty)
     with siege(hasty, "ClientHello by the byte", connections=100), ExitStack() as stack:
         sockets = [stack.enter_context(open_socket(hasty)) for _ in range(100)]
-        for position in range(15):
-            for sock in sockets:
-                try:
-                    sock.sendall(hello[position : position + 1])
-                except OSError:
-                    break
-            time.sleep(0.1)
+        dribble(sockets, hello[:15])
         wait_for_ends(sockets, LIMIT_SECONDS)
 
 
