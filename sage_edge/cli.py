@@ -39,8 +39,8 @@ from sage_edge.core.report import (
     format_configuration,
     format_rows,
 )
+from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.core.settings import (
-    DEVELOPMENT_CERTIFICATES,
     GROUPS,
     Settings,
     default_of,

@@ -13,7 +13,8 @@ import structlog
 from sage_edge.core.bind import SystemdBind
 from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, Fault
-from sage_edge.core.settings import DEVELOPMENT_CERTIFICATES, Settings
+from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
+from sage_edge.core.settings import Settings
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.development_certificates import create_development_certificates

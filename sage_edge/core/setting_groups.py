@@ -1,0 +1,287 @@
+"""Every setting, once: its type, default, meaning and rules, grouped by concern.
+
+Whether files exist and addresses are free is found out where they are opened; what settings rule out between each
+other is `core.conflicts`'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import NoDecode
+
+from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
+from sage_edge.core.forwarded import TrustedProxies
+from sage_edge.core.routing import normalise_prefix
+
+DEVELOPMENT_CERTIFICATES = Path("certs")
+DEFAULT_METRICS_BIND = "127.0.0.1:9899"
+NO_METRICS = "none"
+
+_GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+def split_list(value: object) -> object:
+    """A text's parts between its commas, as the environment has several; anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class ListenSettings(BaseModel):
+    """Listening"""
+
+    host: Annotated[str, Field(min_length=1)] = Field("0.0.0.0", description="Address or host name to listen on.")
+    port: Annotated[int, Field(ge=0, le=LARGEST_PORT)] = Field(
+        8899, description="TCP port to listen on; 0 takes a free one."
+    )
+    bind: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, fd://N, systemd or "
+        "systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by commas.",
+    )
+    reuse_port: bool = Field(
+        False,
+        description="Share TCP ports with another edge (SO_REUSEPORT), so that a new version takes over from the old. "
+        "Such a port is listened on once the gateway has started.",
+    )
+
+    @field_validator("bind", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return split_list(value)
+
+    @field_validator("bind")
+    @classmethod
+    def _parse_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_bind(text)
+        return value
+
+    @property
+    def binds(self) -> Sequence[Bind]:
+        """Where to listen."""
+        return tuple(parse_bind(text) for text in self.bind) or (TCPBind(self.host.strip("[]"), self.port),)
+
+
+class ProxySettings(BaseModel):
+    """Proxies in front"""
+
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
+        "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. Repeatable.",
+    )
+    proxy_protocol: bool = Field(
+        False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return split_list(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _parse_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        TrustedProxies(value)
+        return value
+
+    @property
+    def trusted(self) -> TrustedProxies:
+        """The proxies whose word is taken."""
+        return TrustedProxies(self.trusted_proxies)
+
+
+class TLSSettings(BaseModel):
+    """TLS"""
+
+    certfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c. Repeatable: the "
+        "first is for clients that ask for no name, or for one of none; in the environment, separated by commas.",
+    )
+    keyfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Private key (PEM), one for each --certfile in the same order. Not needed where the certificate's "
+        "file holds the key too.",
+    )
+    keyfile_password_file: Path | None = Field(None, description="File that holds the private keys' password.")
+    dev_tls: bool = Field(
+        False, description="Create a development CA and a certificate for localhost in ./certs, once, and use them."
+    )
+    tls_min: Literal["1.2", "1.3"] = Field("1.2", description="Oldest version of TLS that is spoken: 1.2 or 1.3.")
+    ca_certs: Path | None = Field(None, description="CA certificates (PEM) that client certificates are checked with.")
+    client_auth: Literal["none", "optional", "required"] = Field(
+        "none", description="Ask clients for a certificate: none, optional or required."
+    )
+    redirect_http: Annotated[int, Field(ge=0, le=LARGEST_PORT)] | None = Field(
+        None,
+        description="TCP port on which plaintext HTTP is answered with a redirect to https, and with the edge's "
+        "health; 0 takes a free one.",
+    )
+    hsts_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="For how long browsers are told to use https alone (strict-transport-security)."
+    )
+
+    @field_validator("certfile", "keyfile", mode="before")
+    @classmethod
+    def _split_files(cls, value: object) -> object:
+        if isinstance(value, Path):
+            return (value,)
+        return split_list(value)
+
+
+class GatewaySettings(BaseModel):
+    """Gateway"""
+
+    gateway: str = Field(
+        "auto",
+        description="The ASGI application to mount: module:attribute, module:factory(), demo (the SAGE gateway with "
+        "a small model in process), or auto (the SAGE gateway).",
+    )
+    gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
+        "auto", description="Where the gateway runs: asyncio (a thread of its own) or trio. auto is asyncio."
+    )
+    llm_prefix: str = Field("/", description="Path prefix to mount the gateway under, such as /llm.")
+    no_llm: bool = Field(False, description="Mount no gateway: health endpoints and the landing page only.")
+    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to start.")
+    cancel_grace_seconds: Seconds = Field(
+        1.0, description="How long a request may go on after its client left, before it is cancelled."
+    )
+
+    @field_validator("gateway")
+    @classmethod
+    def _is_reference(cls, value: str) -> str:
+        if value not in {"auto", "demo"} and not _GATEWAY.fullmatch(value):
+            raise ValueError(f"{value!r} is not module:attribute, module:factory(), demo or auto")
+        return value
+
+    @field_validator("llm_prefix")
+    @classmethod
+    def _normalise(cls, value: str) -> str:
+        return normalise_prefix(value) or "/"
+
+    @property
+    def mount_prefix(self) -> str:
+        """The prefix as it is matched: "" for the root."""
+        return normalise_prefix(self.llm_prefix)
+
+
+class LimitSettings(BaseModel):
+    """Limits"""
+
+    max_connections: Count = Field(10_000, description="Connections open at once.")
+    max_connections_per_client: Count = Field(256, description="Connections open at once from one address.")
+    max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+        250, description="Streams open at once on an HTTP/2 connection."
+    )
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
+        32 * 1024, description="Largest head of a request."
+    )
+    max_body_bytes: Count = Field(100 * 2**20, description="Largest body of a request; a larger one gets a 413.")
+    max_message_bytes: Count = Field(2**20, description="Largest WebSocket message.")
+    max_buffered_bytes: Annotated[int, Field(ge=2**20)] = Field(
+        32 * 2**20,
+        description="Bodies and answers that wait in memory, of all connections from one address. Raise it behind a "
+        "balancer, whose address is that of all clients.",
+    )
+    stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        2**20, description="What a client may send on an HTTP/2 stream before it is read."
+    )
+    connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        16 * 2**20, description="The same on all streams of a connection."
+    )
+    handshake_seconds: Seconds = Field(10.0, description="Longest TLS handshake.")
+    header_seconds: Seconds = Field(15.0, description="Longest time for a request's head to arrive.")
+    body_seconds: Seconds = Field(60.0, description="Longest wait for the next piece of a request's body.")
+    idle_seconds: Seconds = Field(75.0, description="Longest time a connection stays open without a request.")
+    stall_seconds: Seconds = Field(60.0, description="Longest time a client may take nothing of its answer.")
+
+
+class BudgetSettings(BaseModel):
+    """HTTP/2 budgets"""
+
+    budget_seconds: Seconds = Field(
+        10.0,
+        description="How long a budget below, used up, takes to fill again. A connection that exceeds one is ended "
+        "with GOAWAY.",
+    )
+    max_resets: Count = Field(400, description="Streams that a client resets, or whose reset it provokes.")
+    max_pings: Count = Field(400, description="PING and GOAWAY frames.")
+    max_settings: Count = Field(100, description="SETTINGS frames.")
+    max_priorities: Count = Field(2000, description="PRIORITY frames.")
+    max_empty_frames: Count = Field(400, description="DATA frames that carry nothing.")
+    max_window_updates: Count = Field(
+        4000, description="WINDOW_UPDATE frames, beyond two for each DATA frame that was sent."
+    )
+
+
+class LogSettings(BaseModel):
+    """Logging"""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged: debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    log_file: Path | None = Field(
+        None, description="File to append log lines to, instead of standard error; SIGUSR1 opens it anew."
+    )
+    access_log: bool = Field(True, description="Log one line for each request.")
+    access_log_query: bool = Field(
+        False, description="Log the query with the path. Keys and prompts may be part of it."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class MetricsSettings(BaseModel):
+    """Metrics"""
+
+    metrics_bind: str = Field(
+        DEFAULT_METRICS_BIND,
+        description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
+        "is taken, the edge goes on without.",
+    )
+
+    @field_validator("metrics_bind")
+    @classmethod
+    def _parse_metrics_bind(cls, value: str) -> str:
+        if value != NO_METRICS:
+            parse_bind(value)
+        return value
+
+    @property
+    def metrics_listener(self) -> Bind | None:
+        """Where metrics are served, if they are."""
+        return None if self.metrics_bind == NO_METRICS else parse_bind(self.metrics_bind)
+
+
+class LifeSettings(BaseModel):
+    """Lifecycle"""
+
+    drain_delay_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        0.0,
+        description="How long connections are still accepted after SIGTERM or SIGINT, with /readyz draining, so that "
+        "balancers notice.",
+    )
+    drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after that.")
+    workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None,
+        description="Processes that serve, each with a gateway of its own, under a supervisor. "
+        "Without it, one process and no supervisor.",
+    )
+    max_requests: Count | None = Field(
+        None, description="Replace a worker after about so many requests; it finishes what it has begun."
+    )
+    max_memory_bytes: Annotated[int, Field(ge=2**20)] | None = Field(
+        None, description="Replace a worker that has about so much memory; it finishes what it has begun."
+    )
