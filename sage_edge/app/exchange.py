@@ -26,7 +26,7 @@ from sage_edge.core.exchange import (
     ResponseProgress,
     received_cost_bytes,
 )
-from sage_edge.core.timeline import EventMeter, Timeline
+from sage_edge.core.timeline import Timeline
 
 EXCHANGE = "sage_edge.exchange"
 """The key in a scope under which the layers find the exchange. Not for applications."""
@@ -59,6 +59,13 @@ class Sink(Protocol):
         """So much of what was written is on its way to the client."""
 
 
+WriteBetween = Callable[[bytes], None]
+"""Sends something of the edge's own on an event stream, unless its client has gone or is behind with reading it."""
+EventStreamCallback = Callable[["Exchange", WriteBetween | None], None]
+"""Called with an exchange, and with what writes between its events: None where more than events is announced, an
+encoding or a length."""
+
+
 class Exchange(ABC):
     """The server's side of one ASGI call.
 
@@ -75,7 +82,8 @@ class Exchange(ABC):
         request_id: the same of the request; "" where nobody gave it one.
         connection_id: the number of its connection in this process.
         stream_id: the stream's number over HTTP/2; None over http/1.1.
-        find_meter: where set, tells what counts the events of an event stream.
+        waiting_bytes: of the answer, accepted and not yet on their way to the client.
+        note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
             waits for it (RFC 9110 section 10.1.1).
@@ -96,16 +104,17 @@ class Exchange(ABC):
         self.request_id = ""
         self.connection_id = 0
         self.stream_id: int | None = None
-        self.find_meter: Callable[[Exchange], EventMeter] | None = None
+        self.waiting_bytes = 0
+        self.note_event: Callable[[bytes], None] | None = None
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
         self._cancel_later: Callable[[], None] | None = None
         self._new_event = new_event
         self._inbox = Inbox()
         self._sink: Sink | None = None
-        self._waiting_bytes = 0
         self._message_came: Event | None = None
         self._room_came: Event | None = None
+        self._when_event_stream: tuple[EventStreamCallback, ...] = ()
         self._when_done: list[Callable[[Exchange], None]] = []
 
     @property
@@ -121,7 +130,7 @@ class Exchange(ABC):
     @property
     def is_congested(self) -> bool:
         """Whether as much waits for the client as should before more is accepted."""
-        return self._waiting_bytes > LOW_WATER_BYTES
+        return self.waiting_bytes > LOW_WATER_BYTES
 
     @property
     def cancel_later(self) -> Callable[[], None] | None:
@@ -199,6 +208,10 @@ class Exchange(ABC):
     def end(self) -> None:
         """The application has ended; an incomplete answer is cut."""
 
+    def when_event_stream(self, callback: EventStreamCallback) -> None:
+        """Call back once, when the answer turns out to be an event stream, before its first event."""
+        self._when_event_stream += (callback,)
+
     def when_done(self, callback: Callable[[Exchange], None]) -> None:
         """Call back once, when the answer is complete or, if it never is, when the application has ended."""
         self._when_done.append(callback)
@@ -239,14 +252,14 @@ class Exchange(ABC):
 
     def note_waiting(self, size_bytes: int) -> None:
         """So much was accepted for the client and waits for its turn."""
-        self._waiting_bytes += size_bytes
+        self.waiting_bytes += size_bytes
 
     def note_written(self, size_bytes: int) -> None:
         """So much of what waited is on its way."""
-        self._waiting_bytes -= size_bytes
+        self.waiting_bytes -= size_bytes
         if self._sink is not None:
             self._sink.restore(size_bytes)
-        elif self._room_came is not None and self._waiting_bytes <= LOW_WATER_BYTES:
+        elif self._room_came is not None and self.waiting_bytes <= LOW_WATER_BYTES:
             self._wake_sender()
 
     def _disconnect_message(self) -> Message:
@@ -257,7 +270,7 @@ class Exchange(ABC):
             raise ClientDisconnectedError
 
     async def _wait_for_room(self) -> None:
-        while self._waiting_bytes > HIGH_WATER_BYTES and not self.is_client_gone:
+        while self.waiting_bytes > HIGH_WATER_BYTES and not self.is_client_gone:
             if self._room_came is None:
                 self._room_came = self._new_event()
             await self._room_came.wait()

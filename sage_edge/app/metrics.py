@@ -41,7 +41,7 @@ class MetricsLayer:
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
             self._in_flight.add(exchange)
-            exchange.find_meter = self._find_meter
+            exchange.when_event_stream(self._meter)
             exchange.when_done(self._count)
         await self._application(scope, receive, send)
 
@@ -76,7 +76,7 @@ class MetricsLayer:
         kind = self._kinds[mount, protocol, method, status] = _Kind(self._metrics, mount, protocol, label, status)
         return kind
 
-    def _find_meter(self, exchange: Exchange) -> EventMeter:
+    def _meter(self, exchange: Exchange, _: object) -> None:
         key = (exchange.mount, exchange.scope["http_version"])
         meter = self._meters.get(key)
         if meter is None:
@@ -84,7 +84,7 @@ class MetricsLayer:
             meter = self._meters[key] = EventMeter(
                 metrics.first_event_seconds.of(*key), metrics.between_events_seconds.of(*key)
             )
-        return meter
+        exchange.timeline.meter = meter
 
     def _count_events(self) -> None:
         """Each is the first of its stream or comes after another: that is counted already, event by event."""

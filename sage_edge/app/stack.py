@@ -9,6 +9,7 @@ from sage_edge.app.access_log import AccessLogLayer
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.dispatch import GuardedDispatcher
 from sage_edge.app.forwarded import ForwardedLayer
+from sage_edge.app.heartbeat import HeartbeatLayer
 from sage_edge.app.hsts import HSTSLayer
 from sage_edge.app.metrics import MetricsLayer
 from sage_edge.app.request_id import RequestIdLayer
@@ -33,6 +34,12 @@ def build_stack(dispatcher: GuardedDispatcher, settings: Settings, metrics: Metr
         # One line for each request, errors' answers included.
         *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),
         *([partial(HSTSLayer, seconds=settings.hsts_seconds)] if settings.hsts_seconds is not None else []),
+        # Silent event streams get a comment now and then.
+        *(
+            [partial(HeartbeatLayer, seconds=settings.sse_heartbeat_seconds)]
+            if settings.sse_heartbeat_seconds is not None
+            else []
+        ),
         RescueLayer,  # an error below becomes one answer and one log line
     ]
     for layer in reversed(layers):

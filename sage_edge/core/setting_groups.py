@@ -155,6 +155,10 @@ class GatewaySettings(BaseModel):
         1.0, description="How long a request may go on after its client left, before it is cancelled."
     )
 
+    sse_heartbeat_seconds: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] | None = Field(
+        None, description="An event stream that is silent for so long gets a comment line, so that nobody gives it up."
+    )
+
     @field_validator("gateway")
     @classmethod
     def _is_reference(cls, value: str) -> str:

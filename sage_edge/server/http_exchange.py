@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -44,14 +44,14 @@ class HTTPExchange(Exchange):
             status = int(message["status"])
             if not 200 <= status <= 999:
                 raise ValueError(f"{status} is not the status of a final response")
-            fields = complete_fields(message.get("headers", ()), self.answer_fields)
+            fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
             self.progress.note(message)
             self.status = status
             self._has_body = self._has_body and status not in NO_BODY_STATUSES
             if status == HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
                 fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
             if not self.is_client_gone:
-                self._start(status, fields)
+                self._start(status, fields, names)
         elif kind == "http.response.trailers":
             self.progress.note(message)
             if not self.is_client_gone and self._has_body:
@@ -75,17 +75,24 @@ class HTTPExchange(Exchange):
         """The application has taken so much of the body."""
         self._carrier.credit(size_bytes)
 
-    def _start(self, status: int, fields: Fields) -> None:
+    def _write_between_events(self, data: bytes) -> None:
+        if not (self.waiting_bytes or self.is_client_gone or self.progress.is_complete):
+            self.sent_bytes += len(data)
+            self._carrier.write(data, is_last=False)
+
+    def _start(self, status: int, fields: Fields, names: Mapping[bytes, bytes]) -> None:
         try:
             self._carrier.start(status, fields, is_last=not self._has_body)
         except Exception:
             self.progress.unstart()  # nothing was sent: the answer may be another
             self.status = 0
             raise
-        is_event_stream = _is_event_stream(fields)
-        if is_event_stream and self.find_meter is not None:
-            self.timeline.meter = self.find_meter(self)
+        is_event_stream = _is_event_stream(names)
         self.timeline.note_start(is_event_stream=is_event_stream)
+        if is_event_stream:
+            is_closed = not self._has_body or b"content-encoding" in names or b"content-length" in names
+            for callback in self._when_event_stream:
+                callback(self, None if is_closed else self._write_between_events)
 
     def _write_body(self, message: Message) -> None:
         progress = self.progress
@@ -105,6 +112,8 @@ class HTTPExchange(Exchange):
             self._carrier.write(data, is_last=is_last)
             if data and self.timeline.is_event_stream:
                 self.timeline.note_event()
+                if self.note_event is not None:
+                    self.note_event(data)
 
     def _trail(self, fields: Fields) -> None:
         if self.progress.missing_bytes:
@@ -128,25 +137,29 @@ def complete_fields(given: Fields, added: Sequence[tuple[bytes, bytes]] = ()) ->
         given: by the application.
         added: more such fields, of the layers; their names are in lower case.
     """
+    return complete_named_fields(given, added)[0]
+
+
+def complete_named_fields(
+    given: Fields, added: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[Fields, Mapping[bytes, bytes]]:
+    """The same, with the application's own by their names in lower case, the last of each."""
     fields = list(given)
     names = {bytes(name).lower(): value for name, value in fields}
     if b"date" not in names:
         fields.append((b"date", _date(int(time()))))
     fields += [field for field in added if field[0] not in names]
-    if bytes(names.get(b"content-type", b"")).startswith(b"text/event-stream"):
+    if _is_event_stream(names):
         # A proxy in front must not collect events.
         if b"cache-control" not in names:
             fields.append((b"cache-control", b"no-cache"))
         if b"x-accel-buffering" not in names:
             fields.append((b"x-accel-buffering", b"no"))
-    return fields
+    return fields, names
 
 
-def _is_event_stream(fields: Fields) -> bool:
-    for name, value in fields:
-        if len(name) == 12 and bytes(name).lower() == b"content-type":  # the length, since this is asked of each answer
-            return bytes(value).startswith(b"text/event-stream")
-    return False
+def _is_event_stream(names: Mapping[bytes, bytes]) -> bool:
+    return bytes(names.get(b"content-type", b"")).startswith(b"text/event-stream")
 
 
 @lru_cache(maxsize=2)

@@ -170,7 +170,7 @@ class WebSocketExchange(Exchange):
                 self._untaken_bytes += size_bytes
                 self._account.buffered_bytes += size_bytes
                 self.deliver(message)
-            if self._waiting_bytes <= HIGH_WATER_BYTES:  # otherwise one PONG answers all PINGs
+            if self.waiting_bytes <= HIGH_WATER_BYTES:  # otherwise one PONG answers all PINGs
                 self._flush()
         if not self._undecoded:
             size_bytes, self._uncredited_bytes = self._uncredited_bytes, 0

@@ -37,6 +37,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "startup_seconds": (1.0, "2", 3),
     "cancel_grace_seconds": (4.0, "2", 3),
     "max_connections": (1, "2", 3),
+    "sse_heartbeat_seconds": (1.0, "2", 3.5),
     "max_connections_per_client": (1, "2", 3),
     "max_streams": (1, "2", 3),
     "max_header_bytes": (2048, "4096", 8192),

@@ -61,6 +61,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "no_llm": st.booleans(),
     "startup_seconds": seconds,
     "cancel_grace_seconds": seconds,
+    "sse_heartbeat_seconds": st.floats(0.1, 86_400),
     "max_connections": counts,
     "max_connections_per_client": counts,
     "max_streams": counts,
