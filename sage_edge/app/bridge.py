@@ -68,7 +68,10 @@ class BridgedApplication:
     async def _run(self, scope: Scope, exchange: Exchange) -> _EdgePart:
         call = _EdgePart(self._application, self._thread, scope, exchange)
         call.start()
-        await call.wait()
+        try:
+            await call.wait()
+        finally:
+            call.let_go()
         return call
 
 
@@ -101,6 +104,12 @@ class _EdgePart:
                 raise
             log.warning("the gateway ignored its cancellation", after_seconds=ABANDON_SECONDS)
             raise
+
+    def let_go(self) -> None:
+        """Hold on to nothing that holds on to this: what is left is freed at once, without the collector."""
+        self._has_ended.set()
+        self._exchange.detach()
+        del self._gateway_part
 
     def raise_error(self, scope_type: str) -> None:
         """Raise what the application raised, if anything."""

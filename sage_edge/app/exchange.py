@@ -187,6 +187,10 @@ class Exchange(ABC):
             if message["type"].endswith(".disconnect"):
                 break  # it can be taken any number of times
 
+    def detach(self) -> None:
+        """Pass nothing more to what was attached."""
+        self._sink = None
+
     @abstractmethod
     def write(self, message: Message) -> None:
         """Take a message of the answer, without waiting. Dropped once the client has gone.

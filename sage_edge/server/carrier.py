@@ -37,6 +37,25 @@ class Carrier(Protocol):
         """The answer will not be completed: let the client see that it was cut."""
 
 
+class NoCarrier:
+    """Carries nothing: for an exchange whose application has ended, and holds it no more."""
+
+    def start(self, status: int, fields: Fields, *, is_last: bool) -> None:
+        """Send nothing."""
+
+    def write(self, data: bytes, *, is_last: bool) -> None:
+        """Send nothing."""
+
+    def trail(self, fields: Fields) -> None:
+        """Send nothing."""
+
+    def credit(self, size_bytes: int) -> None:
+        """Credit nothing: what is unread was credited at the end."""
+
+    def abort(self) -> None:
+        """End nothing."""
+
+
 class Host(Protocol):
     """What a connection's shell gives to its protocol.
 

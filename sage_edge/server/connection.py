@@ -23,7 +23,7 @@ import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.app.exchange import Event, Exchange
+from sage_edge.app.exchange import EXCHANGE, Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
@@ -126,6 +126,7 @@ class Connection:
                 log.error("connection failed", exc_info=error)
             finally:
                 self._cut()
+                self._let_go()
 
     async def _serve(self) -> None:
         name = None
@@ -372,6 +373,7 @@ class Connection:
             raise
         finally:
             self._protocol.end(exchange)
+            exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
 
     def _cancel_later(self, scope: trio.CancelScope) -> None:
         scope.deadline = trio.current_time() + self.limits.cancel_grace_seconds
@@ -425,6 +427,13 @@ class Connection:
         self._lose()
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+    def _let_go(self) -> None:
+        """Hold on to nothing that holds on to this: what is left is freed at once, without the collector."""
+        self._transport = Plaintext()
+        if self._has_protocol:
+            self._has_protocol = False
+            del self._protocol
 
 
 def _has_unsent(sock: socket.socket) -> bool:

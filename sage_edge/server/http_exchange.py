@@ -11,9 +11,11 @@ from time import time
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.exchange import Cause, Message
-from sage_edge.server.carrier import Carrier
+from sage_edge.server.carrier import Carrier, NoCarrier
 
 Fields = list[tuple[bytes, bytes]]
+
+NO_CARRIER = NoCarrier()
 
 NO_BODY_STATUSES = frozenset({204, 205, 304})
 """Answers that never have a body (RFC 9110 section 6.4.1), whatever the application sends."""
@@ -30,7 +32,7 @@ class HTTPExchange(Exchange):
 
     def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
         super().__init__(scope, new_event)
-        self._carrier = carrier
+        self._carrier: Carrier = carrier
         self._has_body = scope["method"] != "HEAD"
 
     def write(self, message: Message) -> None:
@@ -70,6 +72,7 @@ class HTTPExchange(Exchange):
         if not self.progress.is_complete and not self.is_client_gone:
             self._abort()
         self.finish()
+        self._carrier = NO_CARRIER
 
     def consume(self, size_bytes: int) -> None:
         """The application has taken so much of the body."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,6 +33,7 @@ from sage_edge.core.readiness import Check, Phase, Readiness
 from sage_edge.core.supervision import vary
 from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
 from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.log_writer import LogWriter
@@ -51,9 +51,6 @@ THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""
 UNSTARTED_STOP_SECONDS = 1.0
 """The same where it has not started: its requests are none, and its limit has passed."""
-GC_THRESHOLDS = (2_000, 10, 10)
-"""Less often than Python's own, for collecting with 5,000 open streams is most of the worst delays; not much less,
-for a request whose client left leaves some garbage in cycles."""
 LAG_LIMIT_SECONDS = 0.5
 """A gateway's loop that takes longer to answer makes the edge degraded."""
 
@@ -92,7 +89,7 @@ async def run(
         is_measured = bool(plan.metrics_sockets) if link is None else settings.metrics_listener is not None
         stack = build_stack(dispatcher, settings, metrics if is_measured else None)
         lifespan = _build_lifespan(stack)
-        started = trio.Event()
+        started, collector = trio.Event(), Collector()
         drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
         describe_status = partial(_describe_status, readiness, drain)
         if link is not None:
@@ -128,10 +125,11 @@ async def run(
                 nursery.start_soon(serve_plaintext, health.application, plan.redirect_sockets, plan.sockets)
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
-                    serving.start_soon(_serve, plan, stack, started, drain, metrics, link)
+                    serving.start_soon(_serve, plan, stack, started, drain, metrics, collector, link)
                     announce()
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
+                        collector.settle()
                         _become_ready(readiness)
                         notifier.ready(describe_status())
                         started.set()
@@ -203,7 +201,13 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
 
 
 async def _serve(
-    plan: Plan, stack: ASGIApplication, started: trio.Event, drain: Drain, metrics: Metrics, link: WorkerLink | None
+    plan: Plan,
+    stack: ASGIApplication,
+    started: trio.Event,
+    drain: Drain,
+    metrics: Metrics,
+    collector: Collector,
+    link: WorkerLink | None,
 ) -> None:
     if link is not None and plan.settings.max_requests is not None:
         stack = RequestCountLayer(stack, vary(plan.settings.max_requests), partial(link.say, "recycle"))
@@ -216,15 +220,12 @@ async def _serve(
         drain=drain,
         link=link,
         metrics=metrics,
+        collector=collector,
         balancers=plan.settings.trusted if plan.settings.proxy_protocol else None,
     )
 
 
 def _become_ready(readiness: Readiness) -> None:
-    # What start-up has made stays: the collector need not look at it again, at thousands of streams' expense.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
     readiness.advance(Phase.READY)
     log.info("ready")
 

@@ -20,6 +20,7 @@ from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.certificate_set import ContextChooser
+from sage_edge.server.collector import Collector
 from sage_edge.server.connection import Connection, Service
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
@@ -53,6 +54,7 @@ async def serve(
     drain: Drain,
     metrics: Metrics,
     link: WorkerLink | None = None,
+    collector: Collector | None = None,
     balancers: TrustedProxies | None = None,
 ) -> None:
     """Accept and serve connections until `drain` has begun, and end as it says.
@@ -69,10 +71,11 @@ async def serve(
         drain: begun from elsewhere.
         link: to the supervisor, where there are other workers, whose sockets are covered while they are away.
         metrics: where what happens is counted.
+        collector: of the process, where these connections are what it is to go by.
         balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
     """
     worker = Worker(Service(application, limits, tls, Flusher(), Fairness(), metrics, balancers))
-    await worker.run(sockets, started, drain, link)
+    await worker.run(sockets, started, drain, link, collector)
 
 
 class Worker:
@@ -99,7 +102,12 @@ class Worker:
         self._reported_at = -REPORT_SECONDS
 
     async def run(
-        self, sockets: Sequence[socket.socket], started: trio.Event, drain: Drain, link: WorkerLink | None = None
+        self,
+        sockets: Sequence[socket.socket],
+        started: trio.Event,
+        drain: Drain,
+        link: WorkerLink | None = None,
+        collector: Collector | None = None,
     ) -> None:
         """Serve until `drain` has begun, and end as it says."""
         drain.count_streams = self._count_streams
@@ -107,6 +115,9 @@ class Worker:
             helping.start_soon(self._service.flusher.run)
             helping.start_soon(self._service.fairness.run)
             helping.start_soon(self._keep_time)
+            if collector is not None:
+                collector.count_open = lambda: len(self._connections) + self._count_streams()
+                helping.start_soon(collector.run, started)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in sockets:

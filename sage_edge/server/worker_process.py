@@ -6,19 +6,18 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
 
+from sage_edge.server.memory import resident_bytes
 from sage_edge.server.worker_link import VARIABLE, Inheritance, MessageSender, read_messages
 
 log = structlog.get_logger(__name__)
 
 SILENCE_SECONDS = 30.0
 """A worker whose loop has not turned for so long is killed."""
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerProcess:
@@ -75,11 +74,7 @@ class WorkerProcess:
     @property
     def memory_bytes(self) -> int:
         """What it has of the machine's memory now; 0 where the system does not say."""
-        try:
-            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
-        except OSError:
-            return 0
-        return int(fields[1]) * PAGE_BYTES
+        return resident_bytes(self.pid)
 
     async def start(self) -> None:
         """Start it.

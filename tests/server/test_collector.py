@@ -1,0 +1,82 @@
+"""All is gone through in a quiet moment, or when memory grows for no reason; never because many streams are open."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from sage_edge.server.collector import NEVER, UNEXPLAINED_BYTES, Collector, is_due
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("young_collections", "open_count", "grown_bytes", "expected"),
+    [
+        (10, 0, 0, True),
+        (10, 200, 0, True),
+        (9, 0, 0, False),
+        (1000, 201, 0, False),
+        (1000, 5000, 150 * MIB, False),
+        (1000, 5000, 300 * MIB, True),
+        (1000, 201, UNEXPLAINED_BYTES, False),
+        (1000, 201, UNEXPLAINED_BYTES + 7 * MIB, True),
+        (9, 201, 10 * UNEXPLAINED_BYTES, False),
+    ],
+)
+def test_when_it_is_due(young_collections: int, open_count: int, grown_bytes: int, expected: bool) -> None:
+    given = is_due(young_collections=young_collections, open_count=open_count, grown_bytes=grown_bytes)
+    assert given is expected
+
+
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def thresholds() -> Iterator[None]:
+    """What the collector goes by, put back afterwards."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thresholds")
+async def test_python_goes_through_the_young_alone() -> None:
+    Collector().settle()
+    assert gc.get_threshold()[2] == NEVER
+    assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.usefixtures("thresholds")
+async def test_old_garbage_is_found_in_a_quiet_moment(autojump_clock: trio.testing.MockClock) -> None:
+    collector, settled, open_count = Collector(), trio.Event(), 1000
+    collector.count_open = lambda: open_count
+    collector.settle()
+    knot = Knot()
+    gc.collect(1)
+    gc.collect(1)  # by now it is old
+    found = weakref.ref(knot)
+    del knot
+    for _ in range(10):
+        gc.collect(1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collector.run, settled)
+        await trio.sleep(60)
+        assert found() is not None, "it is not settled"
+        settled.set()
+        await trio.sleep(60)
+        assert found() is not None, "many streams are open"
+        open_count = 0
+        await trio.sleep(60)
+        assert found() is None
+        nursery.cancel_scope.cancel()
