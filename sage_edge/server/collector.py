@@ -12,12 +12,9 @@ import gc
 import os
 from collections.abc import Callable
 
-import structlog
 import trio
 
-from sage_edge.server.memory import resident_bytes
-
-log = structlog.get_logger(__name__)
+from sage_edge.server.memory import give_back, resident_bytes
 
 YOUNG_THRESHOLDS = (2_000, 10)
 """Of the first two generations (`gc.set_threshold`): less often than Python's own, for a stream has many objects."""
@@ -28,6 +25,8 @@ YOUNG_COLLECTIONS = 10
 QUIET_COUNT = 200
 """With so many connections and streams open, or fewer, nobody waits for long: 15 ms or so."""
 UNEXPLAINED_BYTES = 64 * 2**20
+WORTH_BYTES = 8 * 2**20
+"""So much more memory than before, in a quiet moment, and what of it is free is given back to the system."""
 OPEN_BYTES = 32 * 1024
 """What each open connection and stream may explain of the growth."""
 
@@ -69,8 +68,10 @@ class Collector:
         while True:
             await trio.sleep(LOOK_SECONDS)
             grown_bytes = resident_bytes(pid) - settled_bytes
-            if is_due(young_collections=gc.get_count()[2], open_count=self.count_open(), grown_bytes=grown_bytes):
-                began_at = trio.current_time()
-                found = gc.collect()
-                settled_bytes = resident_bytes(pid)
-                log.debug("garbage collected", found=found, seconds=round(trio.current_time() - began_at, 4))
+            open_count = self.count_open()
+            if is_due(young_collections=gc.get_count()[2], open_count=open_count, grown_bytes=grown_bytes):
+                gc.collect()
+            elif open_count > QUIET_COUNT or grown_bytes < WORTH_BYTES:
+                continue
+            give_back()
+            settled_bytes = resident_bytes(pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Iterator
 
@@ -11,8 +12,10 @@ import trio
 import trio.testing
 
 from sage_edge.server.collector import NEVER, UNEXPLAINED_BYTES, Collector, is_due
+from sage_edge.server.memory import resident_bytes
 
 MIB = 2**20
+SIZE_BYTES = 50_000
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,18 @@ async def test_old_garbage_is_found_in_a_quiet_moment(autojump_clock: trio.testi
         await trio.sleep(60)
         assert found() is None
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("thresholds")
+async def test_free_memory_is_given_back_in_a_quiet_moment(autojump_clock: trio.testing.MockClock) -> None:
+    collector, settled = Collector(), trio.Event()
+    settled.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collector.run, settled)
+        await trio.testing.wait_all_tasks_blocked()
+        pieces = [b"x" * SIZE_BYTES for _ in range(2_000)]
+        most_bytes = resident_bytes(os.getpid())
+        del pieces[:-1]  # what is kept lies behind the rest, which therefore does not go by itself
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    assert resident_bytes(os.getpid()) < most_bytes - 1_500 * SIZE_BYTES

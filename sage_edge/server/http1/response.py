@@ -18,6 +18,11 @@ _OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection
 _NO_TRAILERS = _OF_THE_CONNECTION | {b"content-length", b"trailer"}
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+WHOLE_BYTES = 4096
+"""From so many on, a piece of a body is written as it is, between the ends of its chunk."""
+
+
 class ResponseFraming:
     """How one final answer is delimited.
 
@@ -64,14 +69,14 @@ class ResponseFraming:
             given.append((b"connection", b"keep-alive"))
         return encode_head(status, given)
 
-    def encode_body(self, data: bytes, *, is_last: bool) -> bytes:
-        """A piece of the body; nothing of one that the answer cannot have.
+    def encode_body(self, data: bytes, *, is_last: bool) -> tuple[bytes, ...]:
+        """A piece of the body, in parts, so that a large one is not copied; nothing of one that the answer cannot have.
 
         Raises:
             ValueError: the body is longer than its content-length. Nothing of the piece may be sent.
         """
         if not self._has_body:
-            return b""
+            return ()
         if self._left_bytes is not None:
             if len(data) > self._left_bytes:
                 raise ValueError("the body is longer than its content-length")
@@ -79,9 +84,13 @@ class ResponseFraming:
             if is_last and self._left_bytes:
                 self.keeps_alive = False  # the client can tell by the connection's end only
         if not self._is_chunked:
-            return data
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""  # an empty one would be the last
-        return chunk + b"0\r\n\r\n" if is_last else chunk
+            return (data,)
+        end = LAST_CHUNK if is_last else b""
+        if not data:  # an empty chunk would be the last
+            return (end,)
+        if len(data) < WHOLE_BYTES:
+            return (b"%x\r\n%b\r\n%b" % (len(data), data, end),)
+        return (b"%x\r\n" % len(data), data, b"\r\n" + end)
 
     def encode_trailers(self, fields: Fields) -> bytes:
         """The end of the body with trailers, which only a chunked one can have; others end without.
@@ -90,7 +99,7 @@ class ResponseFraming:
             ValueError: a field is not allowed.
         """
         if not self._is_chunked:
-            return self.encode_body(b"", is_last=True)
+            return b"".join(self.encode_body(b"", is_last=True))
         allowed = [field for field in fields if bytes(field[0]).lower() not in _NO_TRAILERS]
         return b"0\r\n%b\r\n" % _encode_fields(allowed)
 

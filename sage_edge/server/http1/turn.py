@@ -127,7 +127,8 @@ class Turn:
             return
         if self._framing is None:
             raise RuntimeError("the answer has no head")
-        self._connection.write(self._framing.encode_body(data, is_last=is_last))
+        for part in self._framing.encode_body(data, is_last=is_last):
+            self._connection.write(part)
         if is_last:
             self._end()
 
