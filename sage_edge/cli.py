@@ -215,8 +215,9 @@ def _root(
 @_with_settings
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
-    # It may come at any time, and ends nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
-    signal.signal(signal.SIGHUP, lambda *_: None)
+    # They may come at any time, and end nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: None)
     # What serves is imported by the commands that need it: the others answer sooner.
     import structlog
     import trio
@@ -232,6 +233,8 @@ def serve(configuration: Configuration) -> None:
     # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
     link = WorkerLink.from_environment(os.environ)
+    if link is not None:
+        link.say("started")  # from now on it can be sent signals
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults):
         configuration = replace(configuration, faults=(*configuration.faults, *faults))

@@ -13,17 +13,18 @@ class RequestCountLayer:
     Args:
         application: to call.
         limit: of requests and WebSockets.
-        on_limit: called once, when the limit is reached.
+        on_limit: called each time when so many more have come: a replacement can fail.
     """
 
     def __init__(self, application: ASGIApplication, limit: int, on_limit: Callable[[], None]) -> None:
         self._application = application
-        self._left = limit
+        self._limit = self._left = limit
         self._on_limit = on_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count, and call the other."""
         self._left -= 1
         if self._left == 0:
+            self._left = self._limit
             self._on_limit()
         await self._application(scope, receive, send)

@@ -36,6 +36,7 @@ class Drain:
         self._show = show
         self._begun = trio.Event()
         self._deadline = 0.0
+        self._delaying = trio.CancelScope()
 
     @property
     def has_begun(self) -> bool:
@@ -47,11 +48,17 @@ class Drain:
         self._deadline = trio.current_time() + self._delay_seconds + self._limit_seconds
         self._begun.set()
 
+    def skip_delay(self) -> None:
+        """Nobody has to notice: the listeners go on elsewhere."""
+        self._deadline = min(self._deadline, trio.current_time() + self._limit_seconds)
+        self._delaying.cancel()
+
     async def wait_for_last_call(self) -> None:
         """Wait until the listeners are to be closed."""
         await self._begun.wait()
         if self._delay_seconds:
-            await self._report_until(trio.current_time() + self._delay_seconds)
+            with self._delaying:
+                await self._report_until(trio.current_time() + self._delay_seconds)
 
     async def limit(self, connections: trio.CancelScope) -> None:
         """Tell each second what is left, and cut it when the time is up."""

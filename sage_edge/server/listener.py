@@ -112,12 +112,13 @@ def start_listening(sock: socket.socket) -> None:
         _listen(sock)
 
 
-def accept_queued(sock: socket.socket) -> Iterator[tuple[socket.socket, object]]:
+def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tuple[socket.socket, object]]:
     """What the system has accepted already: it would be reset, where the socket is closed.
 
-    Nothing where the socket is inherited: its queue outlives it here, and is for whoever accepts next.
+    Nothing where the socket is inherited: its queue outlives it here, and is for whoever accepts next, unless this is
+    the last to do so.
     """
-    while not isinstance(sock, InheritedSocket):
+    while is_last or not isinstance(sock, InheritedSocket):
         try:
             yield sock.accept()
         except ConnectionAbortedError:  # the client has left before it was accepted

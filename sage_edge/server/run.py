@@ -109,6 +109,7 @@ async def run(
                     nursery.start_soon(plan.certificates.watch)
                 if link is not None:
                     nursery.start_soon(_follow_supervisor, link, drain, readiness, nursery.cancel_scope)
+                    nursery.start_soon(_leave_place, link, drain)
                     if is_measured:
                         nursery.start_soon(report_metrics, metrics, link)
                 else:
@@ -253,6 +254,11 @@ def _describe_status(readiness: Readiness, drain: Drain) -> str:
     report = readiness.report()
     failed = "; ".join(check.detail for check in report.checks.values() if not check.is_ok)
     return f"{report.status}: {failed}" if report.status == "degraded" else report.status
+
+
+async def _leave_place(link: WorkerLink, drain: Drain) -> None:
+    await link.replaced.wait()
+    drain.skip_delay()
 
 
 async def _follow_supervisor(link: WorkerLink, drain: Drain, readiness: Readiness, scope: trio.CancelScope) -> None:

@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 MEMORY_SECONDS = 5.0
 """How often the workers' memory is looked at."""
 LATE_SECONDS = 10.0
-"""How long after its last moment to drain a worker is killed."""
+"""How long after its last moment to start or to drain a worker is killed."""
+UNSTARTED_SECONDS = 1.0
+"""How long to wait where the system cannot start another process."""
 
 
 class Supervisor:
@@ -78,23 +80,36 @@ class Supervisor:
         Raises:
             EdgeError: workers fail to start, again and again; or the first does.
         """
+        try:
+            await self._run_all()
+        finally:
+            for row in self._listeners:
+                close_listeners(row)
+        if self._fault is not None:
+            raise EdgeError(self._fault)
+        log.info("stopped")
+
+    async def _run_all(self) -> None:
         async with trio.open_nursery() as watching:
             watching.start_soon(self._watch_signals)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
             watching.start_soon(page, self._settings.limits)
+            watching.start_soon(self._close_listeners)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
             async with trio.open_nursery() as self._nursery:
                 for place in self._places:
                     self._nursery.start_soon(self._keep, place)
             watching.cancel_scope.cancel()
+
+    async def _close_listeners(self) -> None:
+        """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
+        await self._stop.wait()
+        await trio.sleep(self._settings.drain_delay_seconds)
         for row in self._listeners:
             close_listeners(row)
-        if self._fault is not None:
-            raise EdgeError(self._fault)
-        log.info("stopped")
 
     def _describe_status(self) -> str:
         state = "draining" if self._stop.is_set() else "serving"
@@ -111,16 +126,20 @@ class Supervisor:
         policy = RestartPolicy()
         while not self._stop.is_set():
             place.worker = await self._start(place)
-            worker = await self._replace_until_ended(place, place.worker)
-            if self._stop.is_set():
-                break
-            delay_seconds = self._judge(policy, worker)
+            delay_seconds: float | None = UNSTARTED_SECONDS
+            if place.worker is not None:
+                worker = await self._replace_until_ended(place, place.worker)
+                if self._stop.is_set():
+                    break
+                delay_seconds = self._judge(policy, worker)
+            elif not self._first_is_ready.is_set():
+                self._give_up(f"worker {place.number} cannot be started")
             if delay_seconds is None:
                 return
             with trio.move_on_after(delay_seconds):
                 await self._stop.wait()
         if place.worker is not None:
-            await self._drain(place.worker)
+            await self._drain(place.worker, is_replaced=False)
 
     async def _replace_until_ended(self, place: _Place, worker: WorkerProcess) -> WorkerProcess:
         """Wait for the end of a place's worker, and put others in its place where that is asked for; the last."""
@@ -129,21 +148,28 @@ class Supervisor:
             if worker.ended.is_set() or self._stop.is_set():
                 return worker
             successor = await self._start(place)
-            await wait_for_any(successor.ready, successor.ended, self._stop)
-            place.is_replaced = successor.ready.is_set()
-            if place.is_replaced:
-                self._nursery.start_soon(self._drain, worker)
+            if successor is not None:
+                await wait_for_any(successor.ready, successor.ended, self._stop)
+            place.is_replaced = successor is not None and successor.ready.is_set()
+            if successor is not None and place.is_replaced:
+                self._nursery.start_soon(partial(self._drain, worker, is_replaced=True))
                 place.worker = worker = successor
-            elif self._stop.is_set():
-                self._nursery.start_soon(self._drain, successor)
+            elif successor is not None and self._stop.is_set():
+                self._nursery.start_soon(partial(self._drain, successor, is_replaced=True))
             else:
                 log.error("the new worker did not start, the old one stays", worker=place.number)
             place.replacement_wanted = trio.Event()
             place.replacement_done.set()
 
-    async def _start(self, place: _Place) -> WorkerProcess:
-        worker = WorkerProcess(place.number, self._command, self._listeners, self._note)
-        await worker.start()
+    async def _start(self, place: _Place) -> WorkerProcess | None:
+        """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
+        startup_seconds = self._settings.startup_seconds + LATE_SECONDS
+        worker = WorkerProcess(place.number, self._command, self._listeners, startup_seconds, self._note)
+        try:
+            await worker.start()
+        except OSError as error:
+            log.error("worker cannot be started", worker=place.number, reason=str(error))
+            return None
         self._nursery.start_soon(self._run, worker)
         return worker
 
@@ -154,11 +180,12 @@ class Supervisor:
         self._metrics.retire(worker.pid)
         self._tell_all()
 
-    async def _drain(self, worker: WorkerProcess) -> None:
+    async def _drain(self, worker: WorkerProcess, *, is_replaced: bool) -> None:
         """Let a worker finish, for as long as it may."""
-        worker.drain()
+        worker.drain(is_replaced=is_replaced)
         self._tell_all()
-        with trio.move_on_after(self._settings.drain_seconds + LATE_SECONDS):
+        delay_seconds = 0.0 if is_replaced else self._settings.drain_delay_seconds
+        with trio.move_on_after(delay_seconds + self._settings.drain_seconds + LATE_SECONDS):
             await worker.ended.wait()
             return
         log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)
@@ -222,7 +249,8 @@ class Supervisor:
                 if number in {signal.SIGTERM, signal.SIGINT}:
                     if self._stop.is_set():
                         log.info("ending at once", signal=name)
-                        self._send_all(signal.SIGTERM)  # their second
+                        for worker in self._workers:
+                            worker.send(signal.SIGTERM)  # their second
                     else:
                         log.info("draining", signal=name)
                         self._notifier.stopping("draining")
@@ -232,7 +260,8 @@ class Supervisor:
                 else:
                     if number == signal.SIGUSR1:
                         self._logs.reopen()
-                    self._send_all(signal.Signals(number))
+                    for worker in self._workers:
+                        worker.pass_on(signal.Signals(number))
 
     async def _restart(self) -> None:
         """Replace all workers, one after the other."""
@@ -266,10 +295,6 @@ class Supervisor:
                 worker = place.worker
                 if worker is not None and worker.is_ready and worker.memory_bytes > limits[place.number]:
                     self._replace(worker, f"it has {worker.memory_bytes / 2**20:.0f} MB of memory")
-
-    def _send_all(self, number: signal.Signals) -> None:
-        for worker in self._workers:
-            worker.send(number)
 
 
 class _Place:
@@ -307,4 +332,7 @@ async def wait_for_any(*events: trio.Event) -> None:
 
 
 def _describe_end(exit_code: int) -> str:
-    return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    named = {number.value: number.name for number in signal.Signals}  # most real-time signals have no name
+    return f"signal {named.get(-exit_code, -exit_code)}"

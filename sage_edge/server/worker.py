@@ -130,10 +130,13 @@ class Worker:
                     finally:
                         remove_paths(sockets)  # first: nobody is to find a path that nobody serves
                     accepting.cancel_scope.cancel()
-                for listener in sockets:
-                    for sock, address in accept_queued(listener):
+                is_last = link is not None and not link.replaced.is_set()
+                for listener in (*sockets, *(link.covered_listeners() if link is not None else ())):
+                    for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
                     listener.close()
+                if link is not None:
+                    link.close_others()
                 await self._context.terminated.set()
                 helping.start_soon(drain.limit, connections.cancel_scope)
                 self._is_draining = True

@@ -14,7 +14,7 @@ from typing import Any, Self
 import structlog
 import trio
 
-from sage_edge.server.listener import inherit
+from sage_edge.server.listener import close_listeners, inherit
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,8 @@ class WorkerLink:
         other_listeners: those of the other places, by their numbers.
         absent: the numbers of places without a worker that is ready; as far as this one needs to know.
         ready, wanted: how many workers are ready, and should be.
-        told: set once the supervisor has said anything.
+        told: set once the supervisor has said how the others are.
+        replaced: set once another has this one's place, which therefore is to leave.
     """
 
     def __init__(self, inheritance: Inheritance) -> None:
@@ -78,6 +79,7 @@ class WorkerLink:
         self.absent: frozenset[int] = frozenset()
         self.ready = self.wanted = 0
         self.told = trio.Event()
+        self.replaced = trio.Event()
         self._changed = trio.Event()
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
@@ -103,11 +105,23 @@ class WorkerLink:
         """Tell the supervisor. One that does not listen loses it."""
         self._sender.send({"event": event, **values})
 
+    def covered_listeners(self) -> Sequence[socket.socket]:
+        """The sockets of places whose workers are away."""
+        return [sock for place, row in self.other_listeners.items() if place in self.absent for sock in row]
+
+    def close_others(self) -> None:
+        """Close this process's copies of the other places' sockets."""
+        for row in self.other_listeners.values():
+            close_listeners(row)
+
     async def run(self) -> None:
         """Say that the loop turns, and hear how the others are; returns once the supervisor is gone."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beat)
             async for message in read_messages(self._socket):
+                if message.get("event") == "replaced":
+                    self.replaced.set()
+                    continue
                 self.ready, self.wanted = int(message["ready"]), int(message["wanted"])
                 self.absent = frozenset(message["absent"])
                 changed, self._changed = self._changed, trio.Event()
@@ -145,11 +159,7 @@ class MessageSender:
 
 
 async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
-    """The messages from the other end, until it is gone.
-
-    Raises:
-        ValueError: a line is no JSON.
-    """
+    """The messages from the other end, until it is gone. What is none is logged and left out."""
     rest = b""
     while True:
         await trio.lowlevel.wait_readable(sock)
@@ -161,4 +171,11 @@ async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
             return
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            yield json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:
+                message = None
+            if isinstance(message, dict):
+                yield message
+            else:
+                log.warning("a line between supervisor and worker is no message", size_bytes=len(line))

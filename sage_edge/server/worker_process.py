@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import structlog
@@ -16,6 +17,8 @@ from sage_edge.server.worker_link import VARIABLE, Inheritance, MessageSender, r
 
 log = structlog.get_logger(__name__)
 
+LAST_WORDS_SECONDS = 0.5
+"""How long what a worker said last is waited for, once it has ended."""
 SILENCE_SECONDS = 30.0
 """A worker whose loop has not turned for so long is killed."""
 
@@ -27,6 +30,7 @@ class WorkerProcess:
         number: of its place, from 1.
         command: that starts it.
         listeners: of each place.
+        startup_seconds: one that is not ready after so long is killed.
         on_event: called with the name and values of what it says.
 
     Attributes:
@@ -40,6 +44,7 @@ class WorkerProcess:
         number: int,
         command: Sequence[str],
         listeners: Sequence[Sequence[socket.socket]],
+        startup_seconds: float,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
     ) -> None:
         self.number = number
@@ -48,8 +53,10 @@ class WorkerProcess:
         self.exit_code: int | None = None
         self._command = command
         self._listeners = listeners
+        self._startup_seconds = startup_seconds
         self._on_event = on_event
-        self._heard_at = 0.0
+        self._started_at = self._heard_at = 0.0
+        self._has_spoken = False
         self._ready_at: float | None = None
         self._is_leaving = False
         self._process: trio.Process
@@ -83,7 +90,9 @@ class WorkerProcess:
             OSError: the system has no room for another process.
         """
         self._link, other = socket.socketpair()
-        with other:
+        with ExitStack() as stack:
+            stack.enter_context(other)
+            stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
             rows = [[sock.fileno() for sock in row] for row in self._listeners]
@@ -95,7 +104,9 @@ class WorkerProcess:
                 # Of its own: a terminal's interrupt is the supervisor's to pass on.
                 process_group=0,
             )
-        self._heard_at = trio.current_time()
+            stack.pop_all()
+            other.close()
+        self._started_at = self._heard_at = trio.current_time()
         log.info("worker started", worker=self.number, pid=self.pid)
 
     async def run(self) -> None:
@@ -103,16 +114,20 @@ class WorkerProcess:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_silence)
-                async for message in read_messages(self._link):
-                    self._heard_at = trio.current_time()
-                    self._note(message)
+                heard_all = trio.Event()
+                nursery.start_soon(self._hear, heard_all)
                 await self._process.wait()
+                # A process that the gateway has forked may hold the worker's end of the link, and go on.
+                with trio.move_on_after(LAST_WORDS_SECONDS):
+                    await heard_all.wait()
                 nursery.cancel_scope.cancel()
         finally:
             if self._process.returncode is None:
                 self.kill()
                 with trio.CancelScope(shield=True):
                     await self._process.wait()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # what its gateway has started, and has left behind
             self._link.close()
             self.exit_code = self._process.returncode
             self.ended.set()
@@ -122,9 +137,16 @@ class WorkerProcess:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
-    def drain(self) -> None:
-        """Have it finish what it does, and end."""
+    def pass_on(self, number: signal.Signals) -> None:
+        """Send it a signal that would end a process not yet ready for it. One that starts finds all files anew."""
+        if self._has_spoken:
+            self.send(number)
+
+    def drain(self, *, is_replaced: bool) -> None:
+        """Have it finish what it does, and end; without the delay for balancers where another has its place."""
         self._is_leaving = True
+        if is_replaced:
+            self.tell(event="replaced")
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -136,8 +158,15 @@ class WorkerProcess:
         """Tell it something. One that does not listen loses it."""
         self._sender.send(values)
 
+    async def _hear(self, heard_all: trio.Event) -> None:
+        async for message in read_messages(self._link):
+            self._heard_at = trio.current_time()
+            self._has_spoken = True
+            self._note(message)
+        heard_all.set()
+
     def _note(self, message: Mapping[str, Any]) -> None:
-        event = str(message["event"])
+        event = str(message.get("event"))
         if event == "ready" and not self.ready.is_set():
             self._ready_at = trio.current_time()
             self.ready.set()
@@ -145,9 +174,15 @@ class WorkerProcess:
 
     async def _watch_silence(self) -> None:
         while True:
-            silent_seconds = trio.current_time() - self._heard_at
-            if self.ready.is_set() and silent_seconds > SILENCE_SECONDS:
-                log.error("worker does not answer and is killed", worker=self.number, pid=self.pid)
+            now = trio.current_time()
+            reason = None
+            if self.ready.is_set():
+                if now - self._heard_at > SILENCE_SECONDS:
+                    reason = "it does not answer"
+            elif now - self._started_at > self._startup_seconds:
+                reason = "it does not become ready"
+            if reason is not None:
+                log.error("worker is killed", worker=self.number, pid=self.pid, reason=reason)
                 self._process.kill()
                 return
             await trio.sleep(1)

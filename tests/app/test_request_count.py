@@ -6,13 +6,13 @@ from sage_edge.app.asgi import Receive, Scope, Send
 from sage_edge.app.request_count import RequestCountLayer
 
 
-async def test_the_limit_is_told_once_and_requests_go_on() -> None:
+async def test_the_limit_is_told_each_time_and_requests_go_on() -> None:
     seen: list[str] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append("request")
 
     layer = RequestCountLayer(application, 2, lambda: seen.append("limit"))
-    for _ in range(4):
+    for _ in range(5):
         await layer({"type": "http"}, None, None)  # type: ignore[arg-type]
-    assert seen == ["request", "limit", "request", "request", "request"]
+    assert seen == ["request", "limit", "request", "request", "limit", "request", "request"]

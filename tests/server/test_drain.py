@@ -66,3 +66,15 @@ async def test_nothing_is_logged_where_nothing_is_cut(autojump_clock: trio.testi
         drain.begin()
         await drain.limit(trio.CancelScope())
     assert lines == []
+
+
+async def test_the_delay_is_skipped_where_another_has_the_place(autojump_clock: trio.testing.MockClock) -> None:
+    drain = Drain(delay_seconds=60, limit_seconds=10)
+    drain.begin()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain.wait_for_last_call)
+        await trio.sleep(5)
+        drain.skip_delay()
+    assert trio.current_time() == pytest.approx(5)
+    await drain.limit(trio.CancelScope())
+    assert trio.current_time() == pytest.approx(15)
