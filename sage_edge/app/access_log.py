@@ -50,12 +50,14 @@ class AccessLogLayer:
             "received_bytes": exchange.received_bytes,
             "sent_bytes": exchange.sent_bytes,
             "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
-            "ending": _ending(exchange),
+            "ending": exchange.ending,
             "mount": exchange.mount,
             "request_id": exchange.request_id,
             # Said here, for the line may be written by another task than the connection's.
             "connection": exchange.connection_id,
         }
+        if exchange.trace_id:
+            fields["trace_id"] = exchange.trace_id
         if timeline.first_byte_at is not None:
             fields["first_byte_ms"] = _milliseconds(timeline.first_byte_at - timeline.began_at)
         if timeline.first_event_at is not None:
@@ -65,12 +67,6 @@ class AccessLogLayer:
         if exchange.stream_id is not None:
             fields["stream"] = exchange.stream_id
         log.info("request", **fields)
-
-
-def _ending(exchange: Exchange) -> str:
-    if exchange.cause is not None:
-        return exchange.cause.value
-    return "complete" if exchange.has_ended_well else "error"
 
 
 def _milliseconds(seconds: float) -> float:

@@ -80,6 +80,7 @@ class Exchange(ABC):
         timeline: when what happened.
         mount: the name of what answers, for logs and metrics.
         request_id: the same of the request; "" where nobody gave it one.
+        trace_id: of the trace that its span belongs to; "" where it has none.
         connection_id: the number of its connection in this process.
         stream_id: the stream's number over HTTP/2; None over http/1.1.
         waiting_bytes: of the answer, accepted and not yet on their way to the client.
@@ -102,6 +103,7 @@ class Exchange(ABC):
         self.timeline = Timeline(perf_counter)
         self.mount = NO_MOUNT
         self.request_id = ""
+        self.trace_id = ""
         self.connection_id = 0
         self.stream_id: int | None = None
         self.waiting_bytes = 0
@@ -126,6 +128,13 @@ class Exchange(ABC):
     def has_ended_well(self) -> bool:
         """Whether nothing was lost of what either side had to say."""
         return self.progress.is_delivered
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for logs and traces."""
+        if self.cause is not None:
+            return self.cause.value
+        return "complete" if self.has_ended_well else Cause.ERROR.value
 
     @property
     def is_congested(self) -> bool:

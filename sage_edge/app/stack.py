@@ -14,22 +14,28 @@ from sage_edge.app.hsts import HSTSLayer
 from sage_edge.app.metrics import MetricsLayer
 from sage_edge.app.request_id import RequestIdLayer
 from sage_edge.app.rescue import RescueLayer
+from sage_edge.app.tracing import Tracer, TracingLayer
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.settings import Settings
 
 
-def build_stack(dispatcher: GuardedDispatcher, settings: Settings, metrics: Metrics | None) -> ASGIApplication:
+def build_stack(
+    dispatcher: GuardedDispatcher, settings: Settings, metrics: Metrics | None, tracer: Tracer | None = None
+) -> ASGIApplication:
     """Put the layers around the dispatcher.
 
     Args:
         dispatcher: the innermost.
         settings: what the layers go by.
         metrics: where requests are counted; None where they are not.
+        tracer: makes their spans; None where they have none.
     """
     application: ASGIApplication = dispatcher
     layers: list[Callable[[ASGIApplication], ASGIApplication]] = [
         partial(ForwardedLayer, trusted=settings.trusted),  # the client is who a trusted proxy says it is
         RequestIdLayer,  # every line and answer below has the request's id
+        # The gateway's spans are children of this one, and lines below have the trace's id.
+        *([partial(TracingLayer, tracer=tracer)] if tracer is not None else []),
         *([partial(MetricsLayer, metrics=metrics)] if metrics is not None else []),
         # One line for each request, errors' answers included.
         *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),

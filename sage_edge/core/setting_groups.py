@@ -269,6 +269,16 @@ class MetricsSettings(BaseModel):
         return None if self.metrics_bind == NO_METRICS else parse_bind(self.metrics_bind)
 
 
+class TracingSettings(BaseModel):
+    """Tracing"""
+
+    tracing: bool = Field(
+        False,
+        description="Make an OpenTelemetry span of each request, the parent of the gateway's, and send it where the "
+        "standard variables (OTEL_*) say. Needs the extra otel.",
+    )
+
+
 class LifeSettings(BaseModel):
     """Lifecycle"""
 

@@ -25,6 +25,7 @@ from sage_edge.core.setting_groups import (
     MetricsSettings,
     ProxySettings,
     TLSSettings,
+    TracingSettings,
 )
 
 ENVIRONMENT_PREFIX = "SAGE_EDGE_"
@@ -39,6 +40,7 @@ class Settings(
     BudgetSettings,
     LogSettings,
     MetricsSettings,
+    TracingSettings,
     LifeSettings,
     BaseSettings,
 ):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,6 +23,9 @@ from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
 from sage_edge.server.tls import TLSFiles
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +40,7 @@ class Plan:
         sockets: listening; empty where only a check was asked for.
         metrics_sockets: the same for metrics; empty too where they are not served.
         redirect_sockets: the same for plaintext HTTP that is redirected; empty too where none is.
+        span_exporters: take the spans of requests; empty where none are made.
     """
 
     settings: Settings
@@ -44,6 +49,7 @@ class Plan:
     sockets: list[socket.socket]
     metrics_sockets: list[socket.socket]
     redirect_sockets: list[socket.socket]
+    span_exporters: Sequence[SpanExporter]
 
 
 def prepare(
@@ -91,6 +97,8 @@ def prepare(
     if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirect_sockets, found = _open_redirect(settings)
         faults.extend(found)
+    span_exporters, found = _load_span_exporters() if settings.tracing else ([], [])
+    faults.extend(found)
     gateway = None
     if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
         try:
@@ -100,7 +108,7 @@ def prepare(
     if faults:
         close_listeners([*opened, *metrics_sockets, *redirect_sockets])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets)
+    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets, span_exporters)
 
 
 def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
@@ -121,6 +129,18 @@ def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fa
     sockets, found = open_listeners(settings.redirect_binds, is_port_shared=is_port_shared)
     hint = "choose another port with --redirect-http"
     return sockets, [replace(fault, hint=hint, setting="redirect_http") for fault in found]
+
+
+def _load_span_exporters() -> tuple[Sequence[SpanExporter], Sequence[Fault]]:
+    try:
+        from sage_edge.server.tracing import load_exporters
+    except ModuleNotFoundError as error:
+        hint = "install it with pip install 'sage-edge[otel]', or leave out --tracing"
+        return [], [Fault(f"--tracing: {error.name} is not installed", hint, cause=error, setting="tracing")]
+    try:
+        return load_exporters(), []
+    except EdgeError as error:
+        return [], error.faults
 
 
 def _load_certificates(settings: Settings, *, is_check: bool) -> tuple[CertificateStore | None, Sequence[Fault]]:

@@ -64,6 +64,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "access_log": (False, "no", False),
     "access_log_query": (True, "yes", True),
     "metrics_bind": ("none", "a:2", "unix:/file"),
+    "tracing": (True, "yes", True),
     "drain_delay_seconds": (1.0, "2", 3.5),
     "drain_seconds": (1.0, "2", 3.5),
     "workers": (1, "2", 3),

@@ -89,6 +89,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "access_log": st.booleans(),
     "access_log_query": st.booleans(),
     "metrics_bind": st.one_of(st.just("none"), ports.map("a:{}".format)),
+    "tracing": st.booleans(),
     "drain_delay_seconds": seconds,
     "drain_seconds": seconds,
     "workers": st.integers(1, 256),

@@ -1,4 +1,4 @@
-"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}` and `/scope`."""
+"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if kind == "events":
         await stream(send, headers["x-request-id"], int(rest[0]))
         return
+    if kind == "fail":
+        raise RuntimeError("on purpose")
     if kind == "sent":
         answer: Any = sent[rest[0]]
     else:

@@ -1,0 +1,170 @@
+"""Spans by OpenTelemetry's SDK, sent by threads of its own: the one file that imports it.
+
+Imported where `--tracing` asks for it, since it is an extra. Where spans go, which are kept and how they are sent is
+told by the standard variables (`OTEL_*`), which the SDK reads. The SDK's global provider is left to the gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from os import environ
+from time import time_ns
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import trio
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from sage_edge import __version__
+from sage_edge.app.tracing import Headers
+from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.tracing import SCHEMA_URL, Attributes
+
+log = structlog.get_logger(__name__)
+
+EXPORTERS = "opentelemetry_traces_exporter"
+"""The group of entry points by which exporters are installed."""
+NO_EXPORTER = "none"
+NANOSECONDS = 1_000_000_000
+
+
+def load_exporters() -> list[SpanExporter]:
+    """What `OTEL_TRACES_EXPORTER` names: `otlp` unless it says otherwise; empty where tracing is turned off there.
+
+    Raises:
+        EdgeError: it is not installed, or what its own variables say makes no sense.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    names = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
+    return [_load_exporter(name) for name in names or ["otlp"] if name != NO_EXPORTER]
+
+
+def _load_exporter(name: str) -> SpanExporter:
+    installed_name = name
+    if name == "otlp":
+        protocol = (
+            environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+            or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+            or "http/protobuf"  # OpenTelemetry's default
+        )
+        installed_name = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}.get(protocol, protocol)
+    found = entry_points(group=EXPORTERS, name=installed_name)
+    if not found:
+        hint = "install the package that has it, or set OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_PROTOCOL"
+        raise EdgeError(Fault(f"--tracing: no exporter {installed_name!r} is installed", hint, setting="tracing"))
+    try:
+        exporter: SpanExporter = next(iter(found)).load()()
+    except Exception as error:  # whatever an exporter makes of its variables
+        hint = f"see what the variables OTEL_EXPORTER_* say to {installed_name!r}"
+        raise EdgeError(Fault(f"--tracing: {error}", hint, cause=error, setting="tracing")) from error
+    return exporter
+
+
+class OpenTelemetryTracer:
+    """Begins spans, and sends them.
+
+    Args:
+        processors: take the spans that have ended.
+    """
+
+    def __init__(self, *processors: SpanProcessor) -> None:
+        self._provider = TracerProvider(resource=_describe_process(), shutdown_on_exit=False)
+        for processor in processors:
+            self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("sage_edge", __version__, SCHEMA_URL)
+        self._propagator = TraceContextTextMapPropagator()
+
+    @classmethod
+    def exporting_to(cls, exporters: Sequence[SpanExporter]) -> OpenTelemetryTracer:
+        """One that sends spans in the background, each exporter by a thread and a bounded queue of its own."""
+        return cls(*(BatchSpanProcessor(exporter) for exporter in exporters))
+
+    def begin(self, headers: Headers, name: str, attributes: Attributes, *, seconds_ago: float) -> OpenTelemetrySpan:
+        """A span of a request with these headers, of which a trace's are the parent's."""
+        parent = self._propagator.extract(headers, Context(), _HEADERS)
+        began_ns = time_ns() - int(seconds_ago * NANOSECONDS)
+        span = self._tracer.start_span(name, parent, trace.SpanKind.SERVER, attributes, start_time=began_ns)
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier, trace.set_span_in_context(span, parent))
+        return OpenTelemetrySpan(span, began_ns, [(key.encode(), value.encode()) for key, value in carrier.items()])
+
+    async def close(self, limit_seconds: float) -> None:
+        """Send what has not been sent yet, as far as there is time."""
+        with trio.move_on_after(limit_seconds) as limit:
+            await trio.to_thread.run_sync(self._provider.shutdown, abandon_on_cancel=True)
+        if limit.cancelled_caught:
+            log.warning("the last spans could not be sent in time", seconds=limit_seconds)
+
+
+class OpenTelemetrySpan:
+    """One request's.
+
+    Args:
+        span: OpenTelemetry's.
+        began_ns: as a Unix time.
+        fields: that name it as the parent of others.
+    """
+
+    def __init__(self, span: trace.Span, began_ns: int, fields: Headers) -> None:
+        self._span = span
+        self._began_ns = began_ns
+        self.fields = fields
+        self.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+        self.is_recorded = span.is_recording()
+
+    def end(
+        self,
+        *,
+        name: str,
+        attributes: Attributes,
+        events: Mapping[str, float],
+        error: str | None,
+        duration_seconds: float,
+    ) -> None:
+        """It is over; events and duration are seconds from its beginning."""
+        span = self._span
+        span.update_name(name)
+        span.set_attributes(attributes)
+        for event, seconds in events.items():
+            span.add_event(event, timestamp=self._began_ns + int(seconds * NANOSECONDS))
+        if error is not None:
+            span.set_attribute("error.type", error)
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(self._began_ns + int(duration_seconds * NANOSECONDS))
+
+
+class _HeaderGetter(Getter[Headers]):
+    """Reads an ASGI scope's headers."""
+
+    def get(self, carrier: Headers, key: str) -> list[str] | None:
+        """The values of a field. Of a `traceparent` that stands twice, nobody knows which is meant: none is."""
+        name = key.encode()
+        values = [value.decode("latin-1") for field, value in carrier if field == name]
+        return None if not values or (key == "traceparent" and len(values) > 1) else values
+
+    def keys(self, carrier: Headers) -> list[str]:
+        """The names of the fields."""
+        return [name.decode("latin-1") for name, _ in carrier]
+
+
+_HEADERS = _HeaderGetter()
+
+
+def _describe_process() -> Resource:
+    """The resource that spans come from: what the variables say, and for the rest what is known here."""
+    given = OTELResourceDetector().detect().attributes
+    known: dict[str, Any] = {
+        "service.name": "sage-edge",
+        "service.version": __version__,
+        "service.instance.id": str(uuid4()),
+    }
+    return Resource.create({key: value for key, value in known.items() if key not in given})
