@@ -85,6 +85,9 @@ class Metrics(Registry):
             "sage_edge_bridge_queue_calls", "Calls that wait for the other event loop.", "mount", "direction"
         )
         self.connections_open = gauge("sage_edge_connections_open", "Connections that are open.")
+        self.connections_limit = gauge(
+            "sage_edge_connections_limit", "Connections that may be open at once: --max-connections of each process."
+        )
         self.connections_accepted = counter("sage_edge_connections_accepted", "Connections that were accepted.")
         self.connections_refused = counter(
             "sage_edge_connections_refused", "Connections that were not served.", "reason"
@@ -105,6 +108,15 @@ class Metrics(Registry):
             "sage_edge_certificate_reloads", "Changed certificates that were taken, or refused.", "result"
         )
         self.phase = gauge("sage_edge_phase", "1 for the phase of life that the edge is in.", "phase")
+        self.readiness_check = gauge(
+            "sage_edge_readiness_check",
+            "1 where a check of /readyz is passed, 0 where it is not.",
+            "check",
+            merging="min",
+        )
+        self.workers_wanted = gauge("sage_edge_workers_wanted", "Workers that there should be: --workers.")
+        self.workers_ready = gauge("sage_edge_workers_ready", "Workers that serve.")
+        self.worker_failures = counter("sage_edge_worker_failures", "Workers that ended unasked.")
         self.certificate_expiry_seconds = gauge(
             "sage_edge_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires, as a Unix time.",

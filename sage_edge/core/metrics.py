@@ -171,7 +171,10 @@ class Registry:
         return [values.family for values in self._families]
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Values:
-        return self._values(Family(name, "counter", meaning, labels))
+        values = self._values(Family(name, "counter", meaning, labels))
+        if not labels:
+            values.of()  # there from the beginning, so that the first count is seen as an increase
+        return values
 
     def _gauge(self, name: str, meaning: str, *labels: str, merging: Literal["sum", "min", "max"] = "sum") -> Values:
         return self._values(Family(name, "gauge", meaning, labels, merging=merging))

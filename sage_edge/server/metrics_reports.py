@@ -24,17 +24,21 @@ async def report_metrics(metrics: Metrics, link: WorkerLink) -> None:
 
 
 class WorkersMetrics:
-    """What the workers report, added up. Counters of workers that have ended go on counting."""
+    """What the workers report, added up. Counters of workers that have ended go on counting.
+
+    Attributes:
+        own: the supervisor's figures, about the workers.
+    """
 
     def __init__(self) -> None:
-        self._metrics = Metrics()
+        self.own = Metrics()
         self._latest: dict[int, Snapshot] = {}
         self._ended: Snapshot = {}
 
     @property
     def families(self) -> Sequence[Family]:
         """What there is."""
-        return self._metrics.families
+        return self.own.families
 
     def note(self, pid: int, snapshot: Snapshot) -> None:
         """Take a report of a process."""
@@ -44,8 +48,8 @@ class WorkersMetrics:
         """A process has ended."""
         snapshot = self._latest.pop(pid, None)
         if snapshot is not None:
-            self._ended = self._metrics.merge([self._ended, self._metrics.keep_totals(snapshot)])
+            self._ended = self.own.merge([self._ended, self.own.keep_totals(snapshot)])
 
     def snapshot(self) -> Snapshot:
         """All of them together."""
-        return self._metrics.merge([self._ended, *self._latest.values()])
+        return self.own.merge([self._ended, self.own.snapshot(), *self._latest.values()])

@@ -22,6 +22,8 @@ def observe_process(
         metrics.dropped_log_lines.of().number = logs.dropped
         for phase in Phase:
             metrics.phase.of(phase.name.lower()).number = int(phase is readiness.phase)
+        for name, check in readiness.report().checks.items():
+            metrics.readiness_check.of(name).number = int(check.is_ok)
         if certificates is not None:
             metrics.certificate_expiry_seconds.of().number = certificates.soonest.info.not_after.timestamp()
             metrics.certificate_reloads.of("done").number = certificates.reloads

@@ -67,6 +67,7 @@ class Supervisor:
         self._notifier = notifier
         self._logs = logs
         self._metrics = WorkersMetrics()
+        self._metrics.own.refresh_with(self._count_workers)
         self._metrics_listeners = metrics_listeners
         self._stop = trio.Event()
         self._first_is_ready = trio.Event()
@@ -113,7 +114,16 @@ class Supervisor:
 
     def _describe_status(self) -> str:
         state = "draining" if self._stop.is_set() else "serving"
-        return f"{state}: {sum(place.is_ready for place in self._places)} of {len(self._places)} workers are ready"
+        return f"{state}: {self._ready} of {len(self._places)} workers are ready"
+
+    @property
+    def _ready(self) -> int:
+        return sum(place.is_ready for place in self._places)
+
+    def _count_workers(self) -> None:
+        figures = self._metrics.own
+        figures.workers_wanted.of().number = len(self._places)
+        figures.workers_ready.of().number = self._ready
 
     def _is_in_transition(self) -> bool:
         return self._stop.is_set() or not self._first_is_ready.is_set()
@@ -195,6 +205,7 @@ class Supervisor:
     def _judge(self, policy: RestartPolicy, worker: WorkerProcess) -> float | None:
         """What follows from a worker's unasked end: seconds until the next start, None to give up."""
         reason = _describe_end(worker.exit_code or 0)
+        self._metrics.own.worker_failures.add()
         log.error("worker ended", worker=worker.number, pid=worker.pid, reason=reason)
         delay_seconds = policy.delay_seconds(worker.ready_seconds)
         if not self._first_is_ready.is_set():

@@ -98,6 +98,7 @@ class Worker:
         self._is_draining = False
         self._metrics = service.metrics
         self._metrics.refresh_with(self._count_connections)
+        self._metrics.connections_limit.of().number = limits.max_connections
         self._refused = 0
         self._reported_at = -REPORT_SECONDS
 

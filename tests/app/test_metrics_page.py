@@ -11,24 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from sage_edge.app.asgi import Scope
 from sage_edge.app.metrics_page import MetricsPage
 from sage_edge.core.metric_families import Metrics
-from sage_edge.core.metrics import Histograms
 from tests.kit.asgi_calls import Server, http_scope, websocket_scope
+from tests.kit.metrics import filled_metrics
+from tests.kit.promtool import needs_promtool, run_promtool
 
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0"
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """Every family with two values."""
-    metrics = Metrics()
-    for values in metrics._families:
-        for number in (1, 2):
-            labels = [f"{label} {number}" for label in values.family.labels]
-            if isinstance(values, Histograms):
-                values.of(*labels).observe(number / 10)
-            else:
-                values.add(*labels, amount=number)
-    return metrics
+    """Every family with values."""
+    return filled_metrics()
 
 
 async def ask(metrics: Metrics, scope: Scope) -> Server:
@@ -49,6 +42,12 @@ async def test_every_family_is_read_as_it_was_meant(accept: bytes, metrics: Metr
         read = found[family.name]
         assert (read.type, read.documentation) == (family.kind, family.meaning)
         assert all(set(family.labels) <= set(sample.labels) for sample in read.samples)
+
+
+@needs_promtool
+async def test_promtool_finds_nothing_to_say_about_any_family(metrics: Metrics) -> None:
+    checked = run_promtool("check", "metrics", text=(await ask(metrics, http_scope("/metrics"))).body.decode())
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 async def test_values_are_those_of_the_figures() -> None:

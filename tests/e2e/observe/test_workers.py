@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+from sage_edge.core.settings import default_of
 from tests.e2e.observe.support import Figures, observed_edge
 from tests.kit.edge import WAIT_SECONDS
 
@@ -35,10 +36,15 @@ def test_two_workers_figures_add_up_and_outlive_a_worker() -> None:
             re.findall(r"worker=(\d).*path=/scope", edge.log.text)
         )
         assert workers == {"1", "2"}
-        assert Figures(url).sum("phase", phase="ready") == 2
+        figures = Figures(url)
+        assert figures.sum("phase", phase="ready") == 2
+        assert figures.sum("workers_ready") == figures.sum("workers_wanted") == 2
+        assert figures.sum("worker_failures_total") == 0
+        assert figures.sum("connections_limit") == 2 * default_of("max_connections")
         (pid,) = re.findall(r"worker ready .*worker=1 pid=(\d+)", edge.log.text)
         os.kill(int(pid), signal.SIGKILL)
         edge.log.wait_for("worker ready", count=3)
+        assert Figures(url).sum("worker_failures_total") == 1
         wait_for_requests(url, REQUESTS)
         with edge.client() as client:
             client.get("/scope")
