@@ -24,7 +24,7 @@ from sage_edge.server.listener import close_listeners, open_listeners
 from sage_edge.server.tls import TLSFiles
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from sage_edge.server.tracing import OpenTelemetryTracer
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Plan:
         sockets: listening; empty where only a check was asked for.
         metrics_sockets: the same for metrics; empty too where they are not served.
         redirect_sockets: the same for plaintext HTTP that is redirected; empty too where none is.
-        span_exporters: take the spans of requests; empty where none are made.
+        tracer: makes spans of requests and sends them; None where there are to be none.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class Plan:
     sockets: list[socket.socket]
     metrics_sockets: list[socket.socket]
     redirect_sockets: list[socket.socket]
-    span_exporters: Sequence[SpanExporter]
+    tracer: OpenTelemetryTracer | None
 
 
 def prepare(
@@ -97,7 +97,7 @@ def prepare(
     if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirect_sockets, found = _open_redirect(settings)
         faults.extend(found)
-    span_exporters, found = _load_span_exporters() if settings.tracing else ([], [])
+    tracer, found = _build_tracer() if settings.tracing else (None, [])
     faults.extend(found)
     gateway = None
     if loads_gateway and not settings.no_llm and not faulty & {"gateway", "no_llm"}:
@@ -108,7 +108,7 @@ def prepare(
     if faults:
         close_listeners([*opened, *metrics_sockets, *redirect_sockets])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets, span_exporters)
+    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets, tracer)
 
 
 def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
@@ -131,16 +131,16 @@ def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fa
     return sockets, [replace(fault, hint=hint, setting="redirect_http") for fault in found]
 
 
-def _load_span_exporters() -> tuple[Sequence[SpanExporter], Sequence[Fault]]:
+def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:
     try:
-        from sage_edge.server.tracing import load_exporters
+        from sage_edge.server.tracing import build_tracer  # whose imports are an extra
     except ModuleNotFoundError as error:
         hint = "install it with pip install 'sage-edge[otel]', or leave out --tracing"
-        return [], [Fault(f"--tracing: {error.name} is not installed", hint, cause=error, setting="tracing")]
+        return None, [Fault(f"--tracing: {error.name} is not installed", hint, cause=error, setting="tracing")]
     try:
-        return load_exporters(), []
+        return build_tracer(), []
     except EdgeError as error:
-        return [], error.faults
+        return None, error.faults
 
 
 def _load_certificates(settings: Settings, *, is_check: bool) -> tuple[CertificateStore | None, Sequence[Fault]]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import structlog
 import trio
@@ -44,9 +44,6 @@ from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
 from sage_edge.server.redirect_listener import serve_redirects
 from sage_edge.server.worker_link import WorkerLink
-
-if TYPE_CHECKING:
-    from sage_edge.server.tracing import OpenTelemetryTracer
 
 log = structlog.get_logger(__name__)
 
@@ -88,12 +85,11 @@ async def run(
     settings = plan.settings
     readiness, metrics = _build_readiness(plan), Metrics()
     observe_process(metrics, readiness, logs, plan.certificates)
-    tracer = _build_tracer(plan)
     async with _open_mounts(plan, readiness, metrics) as mounts:
         health = _build_health_mount(mounts, readiness)
         dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
         is_measured = bool(plan.metrics_sockets) if link is None else settings.metrics_listener is not None
-        stack = build_stack(dispatcher, settings, metrics if is_measured else None, tracer)
+        stack = build_stack(dispatcher, settings, metrics if is_measured else None, plan.tracer)
         lifespan = _build_lifespan(stack)
         started, collector = trio.Event(), Collector()
         drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
@@ -144,8 +140,8 @@ async def run(
                             link.say("ready")
                 log.info("stopping")
                 await lifespan.wait_for_shutdown()
-                if tracer is not None:
-                    await tracer.close(SPANS_SECONDS)
+                if plan.tracer is not None:
+                    await plan.tracer.close(SPANS_SECONDS)
                 nursery.cancel_scope.cancel()
     readiness.advance(Phase.STOPPED)
     if dispatcher.startup_failures:
@@ -159,14 +155,6 @@ def _build_readiness(plan: Plan) -> Readiness:
         readiness.add_check("certificate", lambda: _check_certificate(store.soonest.info, datetime.now(UTC)))
         store.log_expiry()
     return readiness
-
-
-def _build_tracer(plan: Plan) -> OpenTelemetryTracer | None:
-    if not plan.span_exporters:
-        return None
-    from sage_edge.server.tracing import OpenTelemetryTracer  # an extra
-
-    return OpenTelemetryTracer.exporting_to(plan.span_exporters)
 
 
 @asynccontextmanager

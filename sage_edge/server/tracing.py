@@ -6,7 +6,7 @@ told by the standard variables (`OTEL_*`), which the SDK reads. The SDK's global
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from os import environ
 from time import time_ns
@@ -36,19 +36,28 @@ NO_EXPORTER = "none"
 NANOSECONDS = 1_000_000_000
 
 
-def load_exporters() -> list[SpanExporter]:
-    """What `OTEL_TRACES_EXPORTER` names: `otlp` unless it says otherwise; empty where tracing is turned off there.
+def build_tracer() -> OpenTelemetryTracer | None:
+    """One that sends its spans as the standard variables say; None where they turn tracing off.
+
+    Each exporter gets a thread and a bounded queue of its own.
 
     Raises:
-        EdgeError: it is not installed, or what its own variables say makes no sense.
+        EdgeError: what they name is not installed, or what they say makes no sense.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return []
+        return None
     names = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
-    return [_load_exporter(name) for name in names or ["otlp"] if name != NO_EXPORTER]
+    exporters = [_find_exporter(name) for name in names or ["otlp"] if name != NO_EXPORTER]
+    if not exporters:
+        return None
+    try:
+        return OpenTelemetryTracer(*(BatchSpanProcessor(exporter()) for exporter in exporters))
+    except Exception as error:  # whatever exporters make of their variables
+        hint = "see what the variables OTEL_* say"
+        raise EdgeError(Fault(f"--tracing: {error}", hint, cause=error, setting="tracing")) from error
 
 
-def _load_exporter(name: str) -> SpanExporter:
+def _find_exporter(name: str) -> Callable[[], SpanExporter]:
     installed_name = name
     if name == "otlp":
         protocol = (
@@ -61,12 +70,7 @@ def _load_exporter(name: str) -> SpanExporter:
     if not found:
         hint = "install the package that has it, or set OTEL_TRACES_EXPORTER and OTEL_EXPORTER_OTLP_PROTOCOL"
         raise EdgeError(Fault(f"--tracing: no exporter {installed_name!r} is installed", hint, setting="tracing"))
-    try:
-        exporter: SpanExporter = next(iter(found)).load()()
-    except Exception as error:  # whatever an exporter makes of its variables
-        hint = f"see what the variables OTEL_EXPORTER_* say to {installed_name!r}"
-        raise EdgeError(Fault(f"--tracing: {error}", hint, cause=error, setting="tracing")) from error
-    return exporter
+    return lambda: next(iter(found)).load()()
 
 
 class OpenTelemetryTracer:
@@ -82,11 +86,6 @@ class OpenTelemetryTracer:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("sage_edge", __version__, SCHEMA_URL)
         self._propagator = TraceContextTextMapPropagator()
-
-    @classmethod
-    def exporting_to(cls, exporters: Sequence[SpanExporter]) -> OpenTelemetryTracer:
-        """One that sends spans in the background, each exporter by a thread and a bounded queue of its own."""
-        return cls(*(BatchSpanProcessor(exporter) for exporter in exporters))
 
     def begin(self, headers: Headers, name: str, attributes: Attributes, *, seconds_ago: float) -> OpenTelemetrySpan:
         """A span of a request with these headers, of which a trace's are the parent's."""
