@@ -124,3 +124,17 @@ def test_a_drain_sends_the_spans_of_the_streams_it_waited_for(collector: Collect
         assert edge.process.wait(WAIT_SECONDS) == 0
     (received,) = collector.spans
     assert (received.attributes["sage_edge.ending"], received.attributes["sage_edge.events"]) == ("complete", 200)
+
+
+def test_a_gateway_that_traces_itself_is_one_tree_with_the_edge(collector: Collector) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="it comes with the SAGE gateway")
+    gateway = ("--gateway", "tests.e2e.observe.instrumented:app")
+    with running_edge(*gateway, "--tracing", env=collector.environment) as edge, edge.client() as client:
+        assert client.get("/generate", headers=SAMPLED).status_code == 200
+        spans = {each.span.name: each for each in collector.wait_for(3)}
+    at_edge, at_gateway, model = (spans[name] for name in ("GET /", "GET /generate", "model"))
+    assert [each.parent_id for each in (at_edge, at_gateway, model)] == [PARENT_ID, at_edge.span_id, at_gateway.span_id]
+    assert {each.trace_id for each in spans.values()} == {TRACE_ID}
+    assert at_gateway.span.kind == SERVER_KIND, "its parent is elsewhere, as far as it knows"
+    names = [each.resource["service.name"] for each in (at_edge, at_gateway)]
+    assert names == ["sage-edge", "gateway"]
