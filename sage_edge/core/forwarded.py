@@ -21,7 +21,7 @@ UNIX = "unix"
 LARGEST_PORT = 65_535
 
 _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
-_PAIR = re.compile(rf'\s*({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)")\s*(;|,|$)')
+_PAIR = re.compile(rf'\s*(?:({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)"))?\s*(;|,|$)')
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")  # RFC 7239 section 6
 _SCHEMES = frozenset({"http", "https"})
 
@@ -137,9 +137,10 @@ def _read_forwarded(text: str) -> Iterator[Hop]:
             position = comma + 1
             continue
         name, token, quoted, end = match.groups()
-        pairs[name.lower()] = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
+        if name is not None:  # a pair, and a whole element, may be empty
+            pairs[name.lower()] = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
         position = match.end()
-        if end != ";":
+        if pairs and (end != ";" or not text[position:].strip()):
             hops.append(_hop(pairs.get("for", ""), pairs.get("proto", ""), pairs.get("host", "")))
             pairs = {}
     yield from hops

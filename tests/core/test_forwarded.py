@@ -86,6 +86,10 @@ def test_several_headers_are_one_list() -> None:
         ('for=6.6.6.6;x=", for="[2001:db8::1]"', "2001:db8::1"),
         ("for=6.6.6.6;;, for=192.0.2.1", "192.0.2.1"),
         ("for=192.0.2.1, nonsense", None),
+        # An element may end with a semicolon (RFC 7239 section 4).
+        ("for=6.6.6.6, for=192.0.2.1;", "192.0.2.1"),
+        ("for=6.6.6.6, for=192.0.2.1;proto=https; ", "192.0.2.1"),
+        ("for=6.6.6.6, for=192.0.2.1; , for=10.0.0.2", "192.0.2.1"),
     ],
 )
 def test_the_standard_header_is_read_the_same_way(value: str, client: str | None) -> None:
