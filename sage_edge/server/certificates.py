@@ -29,6 +29,9 @@ _KEY_KINDS: Mapping[type, str] = {
     ed448.Ed448PublicKey: "Ed448",
 }
 
+_DAMAGED = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What `cryptography` raises of a certificate that it cannot read, some of it no sooner than it is asked for."""
+
 
 @dataclass(frozen=True)
 class CertificateInfo:
@@ -125,12 +128,16 @@ def parse_certificates(pem: bytes, path: Path, *, setting: str | None = None) ->
             hint += "; this one holds a private key"
         raise EdgeError(file_fault(f"{path} holds no certificate", hint, setting=setting))
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        chain = x509.load_pem_x509_certificates(pem)
+        for each in chain:
+            describe_certificate(each)
+            each.subject.rfc4514_string()
+    except _DAMAGED as error:
         hint = f"copy it again; 'openssl x509 -noout -text -in {path}' should print it"
         raise EdgeError(
             file_fault(f"a certificate in {path} is damaged", hint, setting=setting, cause=error)
         ) from error
+    return chain
 
 
 def require_pem(content: bytes, path: Path, *, setting: str | None = None) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import encodebytes
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,3 +81,14 @@ def test_a_file_without_a_certificate_is_named_with_a_hint(
     assert fault.what == what
     assert fault.hint
     assert fault.code is ExitCode.STARTUP
+
+
+def test_a_certificate_whose_extensions_are_damaged_is_a_fault(tmp_path: Path) -> None:
+    """One byte of the names is wrong; the rest, which is all that is parsed at first, is sound."""
+    pem = trustme.CA().issue_cert("edge.test").cert_chain_pems[0].bytes()
+    content = bytearray(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
+    content[content.index(b"edge.test") - 2] = 0xFD
+    path = tmp_path / "cert.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + encodebytes(content) + b"-----END CERTIFICATE-----\n")
+    with pytest.raises(EdgeError, match="is damaged"):
+        read_certificate_info(path)
