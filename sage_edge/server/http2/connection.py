@@ -431,7 +431,7 @@ class HTTP2Connection:
         if exchange is None or exchange.progress.has_started:
             self._reset(stream, ErrorCode.CANCEL)
             return
-        exchange.status = status
+        exchange.status = status.value
         self._answer(stream, status)
         exchange.lose_client(Cause.REFUSED)
 
