@@ -162,7 +162,8 @@ def complete_named_fields(
 
 
 def _is_event_stream(names: Mapping[bytes, bytes]) -> bool:
-    return bytes(names.get(b"content-type", b"")).startswith(b"text/event-stream")
+    media_type, _, _ = bytes(names.get(b"content-type", b"")).partition(b";")
+    return media_type.strip().lower() == b"text/event-stream"  # RFC 9110 section 8.3.1: in letters of any case
 
 
 @lru_cache(maxsize=2)

@@ -241,10 +241,11 @@ def test_a_message_out_of_order_is_refused_and_sends_nothing() -> None:
     assert client.answer(stream_id).body == b"done"
 
 
-def test_an_event_stream_is_not_to_be_collected_on_the_way() -> None:
+@pytest.mark.parametrize("media_type", [b"text/event-stream; charset=utf-8", b"Text/Event-Stream"])
+def test_an_event_stream_is_not_to_be_collected_on_the_way(media_type: bytes) -> None:
     client = HTTP2Client()
     stream_id, exchange = client.ask()
-    respond(exchange, b"", (b"content-type", b"text/event-stream; charset=utf-8"))
+    respond(exchange, b"", (b"content-type", media_type))
     fields = dict(client.answer(stream_id).fields)
     assert (fields[b"cache-control"], fields[b"x-accel-buffering"]) == (b"no-cache", b"no")
 
