@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from pathlib import Path
 
@@ -27,6 +28,8 @@ REPORT_SECONDS = 10.0
 STOP_SECONDS = 2.0
 """How long the end waits for what is still to be written."""
 MODE = 0o640
+
+_started: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
 
 class LogWriter(logging.Handler):
@@ -48,6 +51,7 @@ class LogWriter(logging.Handler):
         self._changed = threading.Condition(threading.Lock())
         self._wants_reopening = False
         self._is_closing = False
+        self._is_forked = False  # in a child of the process, which has no such thread
         self._is_torn = False  # the latest line was written in part
         self._reported = 0
         self._reported_at = -REPORT_SECONDS
@@ -67,6 +71,7 @@ class LogWriter(logging.Handler):
         """
         self._descriptor = self._open()
         self._thread.start()
+        _started.add(self)
 
     def reopen(self) -> None:
         """Open the file anew, as whoever rotates it asks for. Does not wait; lines queued before go to the new file."""
@@ -80,6 +85,9 @@ class LogWriter(logging.Handler):
             line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
         except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
             line = b""
+        if self._is_forked:
+            self._write(line)
+            return
         with self._changed:
             if not line or self._is_closing or self._queued_bytes + len(line) > QUEUED_BYTES:
                 self.dropped += 1
@@ -97,6 +105,12 @@ class LogWriter(logging.Handler):
         if not was_closing and self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
         super().close()
+
+    def note_fork(self) -> None:
+        """Write at once from here on: this is a forked child. What waited is its parent's to write."""
+        self._is_forked = self._is_closing = True
+        self._changed = threading.Condition(threading.Lock())  # the parent's thread may have held the old one
+        self._lines.clear()
 
     # The thread's side.
 
@@ -164,3 +178,11 @@ class LogWriter(logging.Handler):
         if count and now - self._reported_at >= REPORT_SECONDS:
             self._reported, self._reported_at = self.dropped, now
             log.warning("log lines were dropped: they could not be written in time", count=count)
+
+
+def _note_fork() -> None:
+    for writer in _started:
+        writer.note_fork()
+
+
+os.register_at_fork(after_in_child=_note_fork)

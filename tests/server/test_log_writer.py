@@ -155,3 +155,18 @@ def test_a_line_after_the_end_is_dropped(tmp_path: Path) -> None:
     writer.handle(record("late"))
     assert writer.dropped == 1
     assert (tmp_path / "log").read_text() == ""
+
+
+def test_a_forked_childs_lines_are_written_too_and_nobodys_twice(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with writing(path) as writer:
+        writer.handle(record("before"))
+        wait_until(lambda: path.read_text() == "before\n")
+        child = os.fork()
+        if child == 0:
+            writer.handle(record("child"))
+            writer.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        writer.handle(record("after"))
+    assert path.read_text() == "before\nchild\nafter\n"
