@@ -31,6 +31,8 @@ MEMORY_SECONDS = 5.0
 """How often the workers' memory is looked at."""
 LATE_SECONDS = 10.0
 """How long after its last moment to start or to drain a worker is killed."""
+AT_ONCE_SECONDS = 3.0
+"""The same where it is to end at once."""
 UNSTARTED_SECONDS = 1.0
 """How long to wait where the system cannot start another process."""
 
@@ -173,7 +175,7 @@ class Supervisor:
 
     async def _start(self, place: _Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
-        startup_seconds = self._settings.startup_seconds + LATE_SECONDS
+        startup_seconds = 2 * self._settings.startup_seconds + LATE_SECONDS  # to import the gateway, and to start it
         worker = WorkerProcess(place.number, self._command, self._listeners, startup_seconds, self._note)
         try:
             await worker.start()
@@ -260,8 +262,7 @@ class Supervisor:
                 if number in {signal.SIGTERM, signal.SIGINT}:
                     if self._stop.is_set():
                         log.info("ending at once", signal=name)
-                        for worker in self._workers:
-                            worker.send(signal.SIGTERM)  # their second
+                        self._nursery.start_soon(self._end_at_once)
                     else:
                         log.info("draining", signal=name)
                         self._notifier.stopping("draining")
@@ -273,6 +274,14 @@ class Supervisor:
                         self._logs.reopen()
                     for worker in self._workers:
                         worker.pass_on(signal.Signals(number))
+
+    async def _end_at_once(self) -> None:
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)  # their second
+        await trio.sleep(AT_ONCE_SECONDS)
+        for worker in self._workers:
+            log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)
+            worker.kill()
 
     async def _restart(self) -> None:
         """Replace all workers, one after the other."""
@@ -294,8 +303,7 @@ class Supervisor:
         place.replacement_done = trio.Event()
         if place.worker is not None:
             self._replace(place.worker, "restart")
-        with trio.move_on_after(self._settings.startup_seconds + LATE_SECONDS):
-            await wait_for_any(place.replacement_done, self._stop)
+        await wait_for_any(place.replacement_done, self._stop)
         return place.replacement_done.is_set() and place.is_replaced
 
     async def _watch_memory(self, limit_bytes: int) -> None:

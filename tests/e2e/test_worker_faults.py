@@ -170,3 +170,14 @@ def test_a_line_on_the_link_that_is_no_message_is_left_out(gateway: Path) -> Non
         edge.log.wait_for(r"a line between supervisor and worker is no message", count=2)
         assert ask(edge)
         assert edge.stop() == 0
+
+
+def test_a_second_signal_ends_a_worker_that_hangs(gateway: Path) -> None:
+    with running_workers(gateway, workers=1) as edge:
+        (worker,) = find_pids(edge).values()
+        os.kill(worker, signal.SIGSTOP)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.log.wait_for(r"draining .*signal=SIGTERM")
+        began_at = time.monotonic()
+        assert edge.stop() == 0
+        assert time.monotonic() - began_at < 20
