@@ -65,6 +65,8 @@ def is_refused(edge: Edge, seconds: float) -> bool:
             socket.create_connection(("localhost", edge.port), timeout=seconds).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # in the moment of the close
+            continue
     return False
 
 
