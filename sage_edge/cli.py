@@ -35,6 +35,7 @@ from sage_edge.core.report import (
     describe_mounts,
     describe_redirects,
     describe_routes,
+    describe_status,
     find_base_url,
     format_configuration,
     format_rows,
@@ -252,7 +253,14 @@ def serve(configuration: Configuration) -> None:
             plan = prepare(configuration, passed, loads_gateway=False)
             command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
             supervisor = Supervisor(
-                plan.settings, command, plan.sockets, partial(_announce, plan), notifier, logs, plan.metrics_sockets
+                plan.settings,
+                command,
+                plan.sockets,
+                partial(_announce, plan),
+                notifier,
+                logs,
+                metrics_listeners=plan.metrics_sockets,
+                admin_listeners=plan.admin_sockets,
             )
             trio.run(supervisor.run)
             return
@@ -278,6 +286,7 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
     rows += describe_metrics([describe_address(sock) for sock in plan.metrics_sockets])
+    rows += describe_status([describe_address(sock) for sock in plan.admin_sockets])
     rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)

@@ -76,6 +76,11 @@ def describe_metrics(addresses: Sequence[str]) -> list[Row]:
     ]
 
 
+def describe_status(addresses: Sequence[str]) -> list[Row]:
+    """Where the status page is shown."""
+    return [("status", address if address.startswith("unix:") else f"http://{address}/") for address in addresses]
+
+
 def describe_certificate(certfile: Path, names: Sequence[str], expires: str, days_left: float) -> Row:
     """The certificate that clients are shown."""
     return ("tls", f"{certfile} for {', '.join(names)}; expires {expires} (in {days_left:.0f} days)")

@@ -20,7 +20,8 @@ from sage_edge.core.routing import normalise_prefix
 
 DEVELOPMENT_CERTIFICATES = Path("certs")
 DEFAULT_METRICS_BIND = "127.0.0.1:9899"
-NO_METRICS = "none"
+DEFAULT_ADMIN_BIND = "127.0.0.1:9898"
+NO_LISTENER = "none"
 
 _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?")
 
@@ -248,25 +249,40 @@ class LogSettings(BaseModel):
 
 
 class MetricsSettings(BaseModel):
-    """Metrics"""
+    """Metrics and status page"""
 
     metrics_bind: str = Field(
         DEFAULT_METRICS_BIND,
         description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
         "is taken, the edge goes on without.",
     )
+    admin_bind: str = Field(
+        DEFAULT_ADMIN_BIND,
+        description="Where the status page is shown, in plaintext and to all who can reach it: as for --bind, or none. "
+        "Where the default is taken, the edge goes on without.",
+    )
 
-    @field_validator("metrics_bind")
+    @field_validator("metrics_bind", "admin_bind")
     @classmethod
-    def _parse_metrics_bind(cls, value: str) -> str:
-        if value != NO_METRICS:
+    def _parse_own_bind(cls, value: str) -> str:
+        if value != NO_LISTENER:
             parse_bind(value)
         return value
 
     @property
     def metrics_listener(self) -> Bind | None:
         """Where metrics are served, if they are."""
-        return None if self.metrics_bind == NO_METRICS else parse_bind(self.metrics_bind)
+        return None if self.metrics_bind == NO_LISTENER else parse_bind(self.metrics_bind)
+
+    @property
+    def admin_listener(self) -> Bind | None:
+        """Where the status page is shown, if it is."""
+        return None if self.admin_bind == NO_LISTENER else parse_bind(self.admin_bind)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether anybody could see figures."""
+        return self.metrics_listener is not None or self.admin_listener is not None
 
 
 class TracingSettings(BaseModel):

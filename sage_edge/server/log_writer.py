@@ -17,6 +17,8 @@ from pathlib import Path
 
 import structlog
 
+from sage_edge.core.problems import Problems
+
 log = structlog.get_logger(__name__)
 
 QUEUED_BYTES = 4 * 2**20
@@ -40,6 +42,7 @@ class LogWriter(logging.Handler):
 
     Attributes:
         dropped: how many lines were not written.
+        problems: the latest warnings and errors.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -57,6 +60,7 @@ class LogWriter(logging.Handler):
         self._reported_at = -REPORT_SECONDS
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
         self.dropped = 0
+        self.problems = Problems()
 
     @property
     def has_file(self) -> bool:

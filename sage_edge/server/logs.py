@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import Processor
 
 from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.core.problems import Problem, Problems, describe_problem
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_writer import LogWriter
 
@@ -78,7 +79,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
     handler = logging.StreamHandler(sys.stderr) if writer is None else writer
     handler.setFormatter(formatter)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler] if writer is None else [handler, ProblemHandler(writer.problems)]
     root.setLevel(level.upper())
     structlog.configure(
         processors=[
@@ -91,6 +92,25 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+class ProblemHandler(logging.Handler):
+    """Remembers warnings and errors for the status page.
+
+    Args:
+        problems: where.
+    """
+
+    def __init__(self, problems: Problems) -> None:
+        super().__init__(logging.WARNING)
+        self._problems = problems
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line: the edge's own have fields, others are text."""
+        fields = record.msg if isinstance(record.msg, dict) else {}
+        # What others have filled into their text may be a client's.
+        text = describe_problem(str(fields.get("event", record.msg)), fields)
+        self._problems.note(Problem(record.created, record.levelname.lower(), text))
 
 
 def _is_terminal(writer: LogWriter | None) -> bool:

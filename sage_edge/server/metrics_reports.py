@@ -8,16 +8,19 @@ import trio
 
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.metrics import Family, Snapshot
+from sage_edge.core.problems import Problems
 from sage_edge.server.worker_link import WorkerLink
 
 REPORT_SECONDS = 1.0
 
 
-async def report_metrics(metrics: Metrics, link: WorkerLink) -> None:
-    """Tell the supervisor the figures of this process, each second and at the end."""
+async def report_metrics(metrics: Metrics, problems: Problems, link: WorkerLink) -> None:
+    """Tell the supervisor the figures of this process, each second and at the end, and what went wrong in between."""
     try:
         while True:
             link.say("metrics", snapshot=metrics.snapshot())
+            for problem in problems.take_untold():
+                link.say("problem", **problem.as_message())
             await trio.sleep(REPORT_SECONDS)
     finally:
         link.say("metrics", snapshot=metrics.snapshot())

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from sage_edge.core.bind import SystemdBind
+from sage_edge.core.bind import Bind, SystemdBind
 from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
-from sage_edge.core.settings import Settings
+from sage_edge.core.settings import Settings, option_of
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.development_certificates import create_development_certificates
@@ -39,6 +39,7 @@ class Plan:
         gateway: None with `--no-llm`.
         sockets: listening; empty where only a check was asked for.
         metrics_sockets: the same for metrics; empty too where they are not served.
+        admin_sockets: the same for the status page.
         redirect_sockets: the same for plaintext HTTP that is redirected; empty too where none is.
         tracer: makes spans of requests and sends them; None where there are to be none.
     """
@@ -48,6 +49,7 @@ class Plan:
     gateway: Gateway | None
     sockets: list[socket.socket]
     metrics_sockets: list[socket.socket]
+    admin_sockets: list[socket.socket]
     redirect_sockets: list[socket.socket]
     tracer: OpenTelemetryTracer | None
 
@@ -89,11 +91,13 @@ def prepare(
             faults.extend(found)
         else:
             opened = list(sockets)
-    metrics_sockets: list[socket.socket] = []
+    own_sockets: dict[str, list[socket.socket]] = {"metrics_bind": [], "admin_bind": []}
     redirect_sockets: list[socket.socket] = []
-    if not is_check and sockets is None and "metrics_bind" not in faulty and not faults:
-        metrics_sockets, found = _open_metrics(settings, is_default=configuration.has_defaults("metrics_bind"))
-        faults.extend(found)
+    for name, bind in (("metrics_bind", settings.metrics_listener), ("admin_bind", settings.admin_listener)):
+        if not is_check and sockets is None and name not in faulty and not faults and bind is not None:
+            own_sockets[name], found = _open_own(name, bind, is_default=configuration.has_defaults(name))
+            faults.extend(found)
+    metrics_sockets, admin_sockets = own_sockets.values()
     if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirect_sockets, found = _open_redirect(settings)
         faults.extend(found)
@@ -106,21 +110,20 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners([*opened, *metrics_sockets, *redirect_sockets])
+        close_listeners([*opened, *metrics_sockets, *admin_sockets, *redirect_sockets])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, metrics_sockets, redirect_sockets, tracer)
+    return Plan(settings, certificates, gateway, opened, metrics_sockets, admin_sockets, redirect_sockets, tracer)
 
 
-def _open_metrics(settings: Settings, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
-    """The listener of the metrics. A default that nobody chose must not keep a second edge from starting."""
-    if settings.metrics_listener is None:
-        return [], []
-    sockets, found = open_listeners([settings.metrics_listener])
+def _open_own(setting: str, bind: Bind, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
+    """A listener of the edge's own. A default that nobody chose must not keep a second edge from starting."""
+    sockets, found = open_listeners([bind])
+    hint = f"choose another address with {option_of(setting)}, or none"
     if found and is_default:
-        log.warning("metrics are not served", reason=found[0].what, hint="choose another address with --metrics-bind")
+        what = {"metrics_bind": "metrics are not served", "admin_bind": "the status page is not shown"}[setting]
+        log.warning(what, reason=found[0].what, hint=hint)
         return [], []
-    hint = "choose another address with --metrics-bind, or none"
-    return sockets, [replace(fault, hint=hint, setting="metrics_bind") for fault in found]
+    return sockets, [replace(fault, hint=hint, setting=setting) for fault in found]
 
 
 def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fault]]:

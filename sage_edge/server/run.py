@@ -43,6 +43,7 @@ from sage_edge.server.metrics_sources import observe_gateway, observe_process
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.preparation import Plan
 from sage_edge.server.redirect_listener import serve_redirects
+from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
@@ -88,7 +89,7 @@ async def run(
     async with _open_mounts(plan, readiness, metrics) as mounts:
         health = _build_health_mount(mounts, readiness)
         dispatcher = GuardedDispatcher(health, mounts, readiness, startup_seconds=settings.startup_seconds)
-        is_measured = bool(plan.metrics_sockets) if link is None else settings.metrics_listener is not None
+        is_measured = bool(plan.metrics_sockets or plan.admin_sockets) if link is None else settings.is_measured
         stack = build_stack(dispatcher, settings, metrics if is_measured else None, plan.tracer)
         lifespan = _build_lifespan(stack)
         started, collector = trio.Event(), Collector()
@@ -113,10 +114,19 @@ async def run(
                     nursery.start_soon(_follow_supervisor, link, drain, readiness, nursery.cancel_scope)
                     nursery.start_soon(_leave_place, link, drain)
                     if is_measured:
-                        nursery.start_soon(report_metrics, metrics, link)
+                        nursery.start_soon(report_metrics, metrics, logs.problems, link)
                 else:
                     nursery.start_soon(
                         serve_metrics, metrics.families, metrics.snapshot, plan.metrics_sockets, settings.limits
+                    )
+                    applications = {mount.prefix or "/": mount.name for mount in mounts}
+                    nursery.start_soon(
+                        serve_status,
+                        metrics.snapshot,
+                        logs.problems,
+                        lambda: applications,
+                        plan.admin_sockets,
+                        settings.limits,
                     )
                 nursery.start_soon(
                     keep_notified,

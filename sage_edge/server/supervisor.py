@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.problems import Problem
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
 from sage_edge.server.listener import close_listeners, spread
@@ -23,6 +24,7 @@ from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
 from sage_edge.server.notify import Notifier, keep_notified
+from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,7 @@ class Supervisor:
         notifier: the service manager's.
         logs: writes the log.
         metrics_listeners: where all workers' metrics are served; closed at the end.
+        admin_listeners: the same for the status page.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Supervisor:
         announce: Callable[[str | None, Mapping[str, str]], None],
         notifier: Notifier,
         logs: LogWriter,
+        *,
         metrics_listeners: Sequence[socket.socket] = (),
+        admin_listeners: Sequence[socket.socket] = (),
     ) -> None:
         self._settings = settings
         self._command = command
@@ -71,6 +76,8 @@ class Supervisor:
         self._metrics = WorkersMetrics()
         self._metrics.own.refresh_with(self._count_workers)
         self._metrics_listeners = metrics_listeners
+        self._admin_listeners = admin_listeners
+        self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
         self._stop = trio.Event()
         self._first_is_ready = trio.Event()
         self._is_restarting = False
@@ -99,6 +106,8 @@ class Supervisor:
             metrics = self._metrics
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
             watching.start_soon(page, self._settings.limits)
+            status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
+            watching.start_soon(status, self._admin_listeners, self._settings.limits)
             watching.start_soon(self._close_listeners)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
@@ -229,6 +238,11 @@ class Supervisor:
             case "serving" if self._announce is not None:
                 announce, self._announce = self._announce, None
                 announce(message["gateway"], message["links"])
+                if message["gateway"] is not None:
+                    self._applications = {self._settings.mount_prefix or "/": message["gateway"]}
+            case "problem":
+                fields = {name: value for name, value in message.items() if name != "event"}
+                self._logs.problems.note(Problem.from_message({**fields, "worker": worker.number}))
             case "ready":
                 if not self._first_is_ready.is_set():
                     self._first_is_ready.set()

@@ -63,6 +63,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "log_file": (Path("option"), "environment", "file"),
     "access_log": (False, "no", False),
     "access_log_query": (True, "yes", True),
+    "admin_bind": ("none", "a:2", "unix:/file"),
     "metrics_bind": ("none", "a:2", "unix:/file"),
     "tracing": (True, "yes", True),
     "drain_delay_seconds": (1.0, "2", 3.5),

@@ -88,6 +88,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "log_file": paths,
     "access_log": st.booleans(),
     "access_log_query": st.booleans(),
+    "admin_bind": st.one_of(st.just("none"), ports.map("a:{}".format)),
     "metrics_bind": st.one_of(st.just("none"), ports.map("a:{}".format)),
     "tracing": st.booleans(),
     "drain_delay_seconds": seconds,

@@ -1,0 +1,82 @@
+"""The last things that went wrong, for the status page: a few short lines, without what clients sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+KEPT = 50
+"""So many are remembered; as many wait to be told to the supervisor."""
+LONGEST_TEXT = 300
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One warning or error of the log.
+
+    Attributes:
+        at: Unix time, in seconds.
+        level: warning, error or critical.
+        text: the line's event, and its reason.
+        worker: the number of the worker it comes from; None without workers.
+        count: how many times; the time is the latest.
+    """
+
+    at: float
+    level: str
+    text: str
+    worker: int | None = None
+    count: int = 1
+
+    def as_message(self) -> Mapping[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """From JSON."""
+        return cls(**message)
+
+
+class Problems:
+    """The latest of a process, or of all workers."""
+
+    def __init__(self) -> None:
+        self._latest: deque[Problem] = deque(maxlen=KEPT)
+        self._untold: deque[Problem] = deque(maxlen=KEPT)
+
+    @property
+    def latest(self) -> Sequence[Problem]:
+        """The latest first, those that say the same as one."""
+        merged: dict[tuple[str, str, int | None], Problem] = {}
+        for problem in sorted(self._latest, key=lambda problem: problem.at):
+            what = (problem.level, problem.text, problem.worker)
+            before = merged.pop(what, None)
+            merged[what] = problem if before is None else replace(problem, count=before.count + problem.count)
+        return list(reversed(merged.values()))
+
+    def note(self, problem: Problem) -> None:
+        """Remember one. Any thread may."""
+        self._latest.append(problem)
+        self._untold.append(problem)
+
+    def take_untold(self) -> Sequence[Problem]:
+        """Those since the last time."""
+        taken = []
+        while self._untold:
+            taken.append(self._untold.popleft())
+        return taken
+
+
+def describe_problem(event: str, fields: Mapping[str, Any]) -> str:
+    """The text of a log line: what happened, why, and on which path. Nothing else of it: the log has the rest."""
+    reason = fields.get("reason")
+    error = fields.get("exc_info")
+    if reason is None and isinstance(error, BaseException):
+        reason = type(error).__name__  # what it says may be a client's
+    text = event if reason is None else f"{event}: {reason}"
+    if "path" in fields:
+        text += f" ({fields['path']})"
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,242 @@
+"""What the status page shows, from snapshots of the metrics: figures of the moment, and their last two minutes.
+
+Arithmetic only: who takes the snapshots, and when, is `server.status_listener`'s; how they look is `app.status_page`'s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sage_edge.core.metric_families import GENERATION_BOUNDS
+from sage_edge.core.metrics import Snapshot
+
+HISTORY_SECONDS = 120
+RECENT_SECONDS = 10
+"""What the quantiles are taken of."""
+
+PROTOCOL_NAMES = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
+SECONDS_PER_DAY = 86_400
+
+Series = Sequence[float | None]
+"""One value for each second, the latest last; None where there was nothing to measure."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The figures that are charted, at one moment.
+
+    Attributes:
+        at: seconds of a monotonic clock.
+        in_flight: requests.
+        requests: that have ended so far.
+        events: sent so far.
+        first_events: how many first events fell into each bucket so far.
+    """
+
+    at: float
+    in_flight: float
+    requests: float
+    events: float
+    first_events: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a mount or a protocol has done.
+
+    Attributes:
+        name: of it.
+        in_flight: requests and WebSockets.
+        requests: that have ended.
+        failed: of these, answered with 5xx.
+        events: sent.
+        sent_bytes: of bodies and messages.
+    """
+
+    name: str
+    in_flight: int
+    requests: int
+    failed: int
+    events: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The page's figures.
+
+    Attributes:
+        phase: of the edge's life.
+        checks: of readiness: whether each is passed.
+        mounts, protocols: what they have done.
+        endings: how many requests ended early, by cause.
+        connections: that are open.
+        gateway_lag_seconds: of the slowest gateway's loop; None where it has none of its own.
+        certificate_days: until the first expires; None for plaintext.
+        workers: how many are ready, and should be; None without a supervisor.
+    """
+
+    phase: str
+    checks: Mapping[str, bool]
+    mounts: Sequence[Traffic]
+    protocols: Sequence[Traffic]
+    endings: Mapping[str, int]
+    connections: int
+    gateway_lag_seconds: float | None
+    certificate_days: float | None
+    workers: tuple[int, int] | None
+
+    @property
+    def in_flight(self) -> int:
+        """Of all mounts."""
+        return sum(mount.in_flight for mount in self.mounts)
+
+    @property
+    def requests(self) -> int:
+        """The same."""
+        return sum(mount.requests for mount in self.mounts)
+
+    @property
+    def events(self) -> int:
+        """The same."""
+        return sum(mount.events for mount in self.mounts)
+
+
+class History:
+    """The samples of the last two minutes, one a second."""
+
+    def __init__(self) -> None:
+        self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS + 1)
+
+    def add(self, sample: Sample) -> None:
+        """Add the latest."""
+        self._samples.append(sample)
+
+    @property
+    def in_flight(self) -> Series:
+        """Requests."""
+        return [sample.in_flight for sample in self._samples][1:]
+
+    @property
+    def requests_per_second(self) -> Series:
+        """That ended."""
+        return [_rate(after.requests - before.requests, before, after) for before, after in self._pairs()]
+
+    @property
+    def events_per_second(self) -> Series:
+        """That were sent."""
+        return [_rate(after.events - before.events, before, after) for before, after in self._pairs()]
+
+    @property
+    def first_event_seconds(self) -> Series:
+        """The median of each second's."""
+        return [quantile(0.5, _difference(before, after)) for before, after in self._pairs()]
+
+    def recent_first_event_seconds(self, share: float) -> float | None:
+        """A quantile of those of the last seconds; None where there were none."""
+        if len(self._samples) < 2:
+            return None
+        before = self._samples[max(0, len(self._samples) - 1 - RECENT_SECONDS)]
+        return quantile(share, _difference(before, self._samples[-1]))
+
+    def _pairs(self) -> Iterator[tuple[Sample, Sample]]:
+        return pairwise(list(self._samples))
+
+
+def take_sample(snapshot: Snapshot, at: float) -> Sample:
+    """The sample of a snapshot."""
+    rows = [counts for _, counts, _ in snapshot.get("sage_edge_time_to_first_event_seconds", ())]
+    return Sample(
+        at,
+        in_flight=sum(_numbers(snapshot, "sage_edge_requests_in_flight")),
+        requests=sum(_numbers(snapshot, "sage_edge_requests")),
+        events=sum(_numbers(snapshot, "sage_edge_events")),
+        first_events=tuple(map(sum, zip(*rows, strict=True))) or (0,) * (len(GENERATION_BOUNDS) + 1),
+    )
+
+
+def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
+    """The figures of a snapshot."""
+    lag = _numbers(snapshot, "sage_edge_gateway_loop_lag_seconds")
+    expiry = _numbers(snapshot, "sage_edge_certificate_expiry_timestamp_seconds")
+    ready, wanted = _numbers(snapshot, "sage_edge_workers_ready"), _numbers(snapshot, "sage_edge_workers_wanted")
+    endings: dict[str, int] = {}
+    for (_, cause), number in snapshot.get("sage_edge_cancellations", ()):
+        endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
+    phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
+    return Overview(
+        phase=phases[0] if phases else "starting",
+        checks={labels[0]: bool(number) for labels, number in snapshot.get("sage_edge_readiness_check", ())},
+        mounts=_traffic(snapshot, 0),
+        protocols=[_named(row) for row in _traffic(snapshot, 1)],
+        endings=dict(sorted(endings.items(), key=lambda item: -item[1])),
+        connections=int(sum(_numbers(snapshot, "sage_edge_connections_open"))),
+        gateway_lag_seconds=max(lag) if lag else None,
+        certificate_days=(min(expiry) - unix_time) / SECONDS_PER_DAY if expiry else None,
+        workers=(int(sum(ready)), int(sum(wanted))) if wanted else None,
+    )
+
+
+def quantile(share: float, counts: Sequence[int]) -> float | None:
+    """Estimate a quantile of a histogram of generations, as Prometheus does: evenly within a bucket.
+
+    Returns:
+        Seconds; the last bound for what lies beyond it; None where nothing was counted.
+    """
+    wanted = share * sum(counts)
+    if not wanted:
+        return None
+    passed, lower = 0, 0.0
+    for bound, count in zip(GENERATION_BOUNDS, counts, strict=False):
+        if count and passed + count >= wanted:
+            return lower + (bound - lower) * (wanted - passed) / count
+        passed, lower = passed + count, bound
+    return GENERATION_BOUNDS[-1]
+
+
+def _difference(before: Sample, after: Sample) -> list[int]:
+    return [max(0, late - early) for early, late in zip(before.first_events, after.first_events, strict=True)]
+
+
+def _rate(count: float, before: Sample, after: Sample) -> float:
+    return max(0.0, count) / (after.at - before.at)
+
+
+def _numbers(snapshot: Snapshot, name: str) -> list[float]:
+    return [number for _, number in snapshot.get(name, ())]
+
+
+def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:
+    """By the label at a position: 0 for the mount, 1 for the protocol."""
+    by_name: dict[str, dict[str, int]] = {}
+
+    def add(family: str, what: str, number_of_labels: int = 0) -> None:
+        for labels, number in snapshot.get(family, ()):
+            if number_of_labels and not labels[number_of_labels].startswith("5"):
+                continue
+            figures = by_name.setdefault(labels[position], {})
+            figures[what] = figures.get(what, 0) + int(number)
+
+    add("sage_edge_requests_in_flight", "in_flight")
+    add("sage_edge_requests", "requests")
+    add("sage_edge_requests", "failed", 3)
+    add("sage_edge_events", "events")
+    add("sage_edge_response_body_bytes", "sent_bytes")
+    names = ("in_flight", "requests", "failed", "events", "sent_bytes")
+    return [
+        Traffic(name, **{each: figures.get(each, 0) for each in names}) for name, figures in sorted(by_name.items())
+    ]
+
+
+def _named(row: Traffic) -> Traffic:
+    return Traffic(
+        PROTOCOL_NAMES.get(row.name, f"HTTP/{row.name}"),
+        row.in_flight,
+        row.requests,
+        row.failed,
+        row.events,
+        row.sent_bytes,
+    )

@@ -1,0 +1,60 @@
+"""Serves the status page on a listener of its own, and takes the samples that it charts."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from sage_edge import __version__
+from sage_edge.app.native import NativeApplication
+from sage_edge.core.limits import Limits
+from sage_edge.core.metrics import Snapshot
+from sage_edge.core.problems import Problems
+from sage_edge.core.status import History, read_overview, take_sample
+from sage_edge.server.plaintext_listener import serve_plaintext
+
+SAMPLE_SECONDS = 1.0
+
+
+async def serve_status(
+    take_snapshot: Callable[[], Snapshot],
+    problems: Problems,
+    find_applications: Callable[[], Mapping[str, str]],
+    sockets: Sequence[socket.socket],
+    limits: Limits,
+) -> None:
+    """Serve the page until cancelled: a page that is left open holds up no drain.
+
+    Args:
+        take_snapshot: the figures now; of one process, or of several, merged.
+        problems: what went wrong last.
+        find_applications: the names of what is mounted, by prefix.
+        sockets: listening; with none, nothing is served. Closed at the end.
+        limits: of the edge's connections, which hold here too.
+    """
+    if not sockets:
+        return
+    # Late: an edge without the page does without its templates, too.
+    from sage_edge.app.status_page import Status, build_status_page
+
+    history = History()
+
+    def take_status() -> Status:
+        overview = read_overview(take_snapshot(), time.time())
+        return Status(overview, history, problems.latest, find_applications())
+
+    at_once = trio.Event()
+    at_once.set()
+    page = NativeApplication(build_status_page(take_status, version=__version__))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_keep_sampling, history, take_snapshot)
+        await serve_plaintext(page, sockets, limits=limits, started=at_once)
+
+
+async def _keep_sampling(history: History, take_snapshot: Callable[[], Snapshot]) -> None:
+    while True:
+        history.add(take_sample(take_snapshot(), trio.current_time()))
+        await trio.sleep(SAMPLE_SECONDS)

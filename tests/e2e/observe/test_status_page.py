@@ -1,0 +1,170 @@
+"""The status page of a real edge: in a browser, without scripts, beside what clients counted, and at the end."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from sage_edge.app.status_page import MOST_VIEWERS, PARTS
+from tests.e2e.observe.gateway import ENDLESS
+from tests.e2e.observe.support import GATEWAY
+from tests.kit.browser import browser, needs_browser
+from tests.kit.edge import Edge, run_edge, running_edge
+
+IS_LIVE = "document.getElementById('freshness').textContent === 'live'"
+
+
+@contextmanager
+def shown_edge(*options: str, certificates: Path | None = None) -> Iterator[tuple[Edge, str]]:
+    """An edge, and the address of its status page."""
+    arguments = (*GATEWAY, "--metrics-bind", "none", "--admin-bind", "127.0.0.1:0", *options)
+    with running_edge(*arguments, certificates=certificates) as edge:
+        yield edge, edge.output.wait_for(r"status +(http://\S+)")[1]
+
+
+def ask(client: httpx2.Client, path: str, number: int) -> httpx2.Response:
+    return client.get(path, headers={"x-request-id": f"status-{number}"})
+
+
+@contextmanager
+def load(edge: Edge) -> Iterator[None]:
+    """Event streams, one after the other, until the block ends."""
+    is_over = threading.Event()
+
+    def repeat() -> None:
+        with edge.client() as client:
+            while not is_over.is_set():
+                ask(client, "/events/50", threading.get_ident())
+
+    threads = [threading.Thread(target=repeat) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_is_live_in_a_browser_and_fits(width: int, scheme: str, tmp_path: Path, certificates: Path) -> None:
+    with shown_edge(certificates=certificates) as (edge, url), browser(tmp_path) as page:
+        page.show(url, width=width, scheme=scheme)
+        page.wait_until(IS_LIVE)
+        assert page.run("document.body.innerText.includes('days left')")
+        with load(edge):
+            page.wait_until("/[1-9][0-9,]* sent so far/.test(document.getElementById('charts').innerText)")
+            page.wait_until("document.querySelectorAll('#charts .line').length === 4")
+            page.wait_until("document.getElementById('protocols').innerText.includes('HTTP/2')")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert page.faults == []
+
+
+@needs_browser
+def test_the_page_is_usable_with_a_keyboard_and_a_screen_reader(tmp_path: Path) -> None:
+    with shown_edge() as (_, url), browser(tmp_path) as page:
+        page.show(url)
+        page.wait_until(IS_LIVE)
+        told = page.roles()
+        headings = [name for role, name in told if role == "heading"]
+        assert headings[0] == "SAGE Edge"
+        assert {"Mounts", "Readiness", "Protocols", "Last warnings and errors"} <= set(headings)
+        charts = [name for role, name in told if role in {"image", "img"}]
+        assert len(charts) == 4
+        assert all("over the last two minutes: highest" in name for name in charts)
+        page.press("Tab")
+        assert page.run("document.activeElement.id") == "pause"
+        page.press("Enter")
+        page.wait_until("document.getElementById('freshness').textContent === 'paused'")
+        assert ("button", "Pause") in page.roles()
+        assert page.run("document.getElementById('pause').getAttribute('aria-pressed')") == "true"
+        page.press("Enter")
+        page.wait_until(IS_LIVE)
+        assert page.faults == []
+
+
+@needs_browser
+def test_the_page_can_be_read_without_scripts(tmp_path: Path) -> None:
+    with shown_edge() as (edge, url), browser(tmp_path) as page, edge.client() as client:
+        ask(client, "/events/30", 1)
+        page.disable_scripts()
+        page.show(url)
+        told = [name for _, name in page.roles()]
+        assert "30 sent so far" in told
+        assert "Pause" not in told  # there is nothing to pause
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "two workers"])
+def test_the_page_agrees_with_what_the_clients_counted(workers: tuple[str, ...]) -> None:
+    with shown_edge(*workers) as (edge, url):
+        received = 0
+        for number in range(6):
+            with edge.client(http2=bool(number % 2)) as client:
+                received += ask(client, "/events/25", number).content.count(b"data: ")
+        with edge.client() as client:
+            assert ask(client, "/fail", 9).status_code == 500
+        with (
+            edge.client(http2=False) as client,
+            client.stream("GET", f"/events/{ENDLESS}", headers={"x-request-id": "left"}) as stream,
+        ):
+            next(stream.iter_bytes())
+        shown = wait_for_text(url, r"client left 1\b")
+        assert received == 150
+        assert re.search(r"\b8 ended so far", shown)
+        (events,) = re.findall(r"([\d,]+) sent so far", shown)
+        assert int(events.replace(",", "")) >= received + 1
+        assert re.search(r"HTTP/1\.1 0 4 \S+ kB|HTTP/1\.1 0 4 ", shown)
+        assert re.search(r"HTTP/2 0 4 ", shown)
+        assert re.search(r"request failed: RuntimeError \(/fail\)", shown)
+
+
+def wait_for_text(url: str, pattern: str) -> str:
+    """The words of the page, once a pattern is found in them; it is looked at each time it changes."""
+    with httpx2.stream("GET", url + "events", timeout=30, trust_env=False) as stream:
+        parts: dict[str, str] = {}
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                parts |= json.loads(line[6:])
+                text = " ".join(re.sub(r"<[^>]*>", " ", " ".join(parts.values())).split())
+                if re.search(pattern, text):
+                    return text
+    raise AssertionError(f"the page ended without {pattern}")
+
+
+def test_viewers_get_what_changes_and_are_few() -> None:
+    with shown_edge() as (edge, url), ExitStack() as stack:
+        streams = []
+        for _ in range(MOST_VIEWERS):
+            client = stack.enter_context(httpx2.Client(timeout=30, trust_env=False))
+            stream = stack.enter_context(client.stream("GET", url + "events"))
+            streams.append(stream.iter_lines())
+            assert set(json.loads(next(streams[-1])[6:])) == set(PARTS)
+        assert httpx2.get(url + "events", trust_env=False).status_code == 503
+        assert httpx2.get(url, trust_env=False).status_code == 200
+        with edge.client() as client:
+            ask(client, "/scope", 1)
+        changed: set[str] = set()
+        while "mounts" not in changed:
+            line = next(streams[0])
+            changed |= set(json.loads(line[6:])) if line else set()
+        assert "endings" not in changed
+        assert edge.stop() == 0  # whoever looks on holds up nothing
+
+
+def test_an_address_that_was_chosen_and_is_taken_is_a_fault() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run_edge("--no-llm", "--port", "0", "--admin-bind", address)
+    assert ended.returncode == 3
+    assert f"cannot listen on {address}: the address is in use" in ended.stderr
+    assert "choose another address with --admin-bind, or none" in ended.stderr
