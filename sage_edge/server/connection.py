@@ -266,7 +266,7 @@ class Connection:
             self.metrics.protocol_errors.add("proxy", "malformed_header")
             log.info("connection refused", reason=f"no PROXY protocol header: {error}")
             raise ConnectionAbortedError from error
-        self.client = reader.header.client or self.client
+        self.client = reader.header.client or self.client  # its own, where it speaks for itself
         self.server = reader.header.server or self.server
 
     async def _handshake(self, choose: ContextChooser) -> str | None:

@@ -20,6 +20,7 @@ V2_LONGEST_BYTES = 4096
 _V2_HEAD_BYTES = 16
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
+_LARGEST_FAMILY, _LARGEST_TRANSPORT = 3, 2
 _LARGEST_PORT = 65_535
 
 Endpoint = tuple[str, int]
@@ -34,12 +35,17 @@ class ProxyHeader:
     """What a header says.
 
     Attributes:
-        client: address and port; None where the balancer speaks for itself, or knows none.
-        server: the same of what the client connected to.
+        client: address and port; `UNKNOWN` where the balancer does not say whose connection it passes on; None where
+            it speaks for itself.
+        server: the same of what the client connected to; None where it does not say.
     """
 
     client: Endpoint | None
     server: Endpoint | None
+
+
+UNKNOWN: Endpoint = ("unknown", 0)
+"""Somebody, who is not the balancer and is not to be believed as it is."""
 
 
 class ProxyHeaderReader:
@@ -98,12 +104,12 @@ def _find_v2_end(data: bytes) -> int | None:
 def _read_v1(line: bytes) -> ProxyHeader:
     words = line[:-2].split(b" ")
     if words[1] == b"UNKNOWN":  # whatever follows is to be ignored
-        return ProxyHeader(None, None)
+        return ProxyHeader(UNKNOWN, None)
     if len(words) != 6 or words[1] not in {b"TCP4", b"TCP6"}:
         raise ProxyProtocolError("it has not six words of TCP4 or TCP6")
     family = IPv4Address if words[1] == b"TCP4" else IPv6Address
     try:
-        source, destination = (str(family(word.decode("ascii"))) for word in words[2:4])
+        source, destination = (_show(family(word.decode("ascii"))) for word in words[2:4])
     except (AddressValueError, UnicodeDecodeError):
         raise ProxyProtocolError("an address is malformed") from None
     return ProxyHeader((source, _read_port(words[4])), (destination, _read_port(words[5])))
@@ -120,10 +126,23 @@ def _read_v2(data: bytes) -> ProxyHeader:
     command, family = data[12], data[13]
     if command not in {_LOCAL, _PROXY}:
         raise ProxyProtocolError("its version or command is unknown")
-    if command == _LOCAL or family not in {_TCP4, _TCP6}:  # a health check, or what has no address that we know
+    if family >> 4 > _LARGEST_FAMILY or family & 0x0F > _LARGEST_TRANSPORT:
+        raise ProxyProtocolError("its address family or transport is unknown")
+    if command == _LOCAL:  # a health check
         return ProxyHeader(None, None)
+    if family not in {_TCP4, _TCP6}:
+        return ProxyHeader(UNKNOWN, None)
     layout, kind = ("!4s4sHH", IPv4Address) if family == _TCP4 else ("!16s16sHH", IPv6Address)
     if len(data) < _V2_HEAD_BYTES + struct.calcsize(layout):
         raise ProxyProtocolError("its addresses are cut short")
     source, destination, source_port, destination_port = struct.unpack_from(layout, data, _V2_HEAD_BYTES)
-    return ProxyHeader((str(kind(source)), source_port), (str(kind(destination)), destination_port))
+    return ProxyHeader((_show(kind(source)), source_port), (_show(kind(destination)), destination_port))
+
+
+def _show(address: IPv4Address | IPv6Address) -> str:
+    """As everything else has it: IPv4 within IPv6 is IPv4, and there are no zones, which are another machine's."""
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            raise ProxyProtocolError("an address has a zone")
+        return str(address.ipv4_mapped or address)
+    return str(address)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.server.proxy_protocol import (
     SIGNATURE,
+    UNKNOWN,
     V1_LONGEST_BYTES,
     V2_LONGEST_BYTES,
     ProxyHeader,
@@ -17,7 +19,8 @@ from sage_edge.server.proxy_protocol import (
     ProxyProtocolError,
 )
 
-NOBODY = ProxyHeader(None, None)
+ITSELF = ProxyHeader(None, None)
+SOMEBODY = ProxyHeader(UNKNOWN, None)
 
 
 def read(data: bytes) -> tuple[ProxyHeader | None, int]:
@@ -40,7 +43,8 @@ def headers(draw: st.DrawFn) -> tuple[bytes, ProxyHeader]:
     version = draw(st.sampled_from([4, 6]))
     source, destination = (draw(st.ip_addresses(v=version)) for _ in range(2))
     source_port, destination_port = draw(ports), draw(ports)
-    header = ProxyHeader((str(source), source_port), (str(destination), destination_port))
+    shown = [str(getattr(address, "ipv4_mapped", None) or address) for address in (source, destination)]
+    header = ProxyHeader((shown[0], source_port), (shown[1], destination_port))
     if draw(st.booleans()):
         line = f"PROXY TCP{version} {source} {destination} {source_port} {destination_port}\r\n"
         return line.encode(), header
@@ -69,16 +73,25 @@ def test_a_header_is_read_however_it_comes_and_what_follows_is_left(
     [
         b"PROXY UNKNOWN\r\n",
         b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n",
-        version_2(0x20, 0x00, b""),
-        version_2(0x20, 0x11, bytes(12)),
         version_2(0x21, 0x00, b"whatever"),
         version_2(0x21, 0x31, bytes(216)),
         version_2(0x21, 0x12, bytes(12)),
     ],
-    ids=["unknown", "unknown, more", "local", "local, address", "unspecified", "unix", "datagrams"],
+    ids=["unknown", "unknown, more", "unspecified", "unix", "datagrams"],
 )
-def test_a_balancer_may_speak_for_nobody_we_know(data: bytes) -> None:
-    assert read(data) == (NOBODY, len(data))
+def test_a_balancer_may_speak_for_somebody_it_does_not_name(data: bytes) -> None:
+    assert read(data) == (SOMEBODY, len(data))
+    assert not TrustedProxies(["0.0.0.0/0", "::/0", "unix"]).trusts(UNKNOWN[0])
+
+
+@pytest.mark.parametrize("data", [version_2(0x20, 0x00, b""), version_2(0x20, 0x11, bytes(12))])
+def test_a_balancer_may_speak_for_itself(data: bytes) -> None:
+    assert read(data) == (ITSELF, len(data))
+
+
+def test_ipv4_within_ipv6_is_ipv4_as_everywhere() -> None:
+    header, _ = read(b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1 2\r\n")
+    assert header == ProxyHeader(("192.0.2.1", 1), ("192.0.2.2", 2))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +112,9 @@ def test_a_balancer_may_speak_for_nobody_we_know(data: bytes) -> None:
         b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
         b"PROXY TCP4 1.2.3.4 1.2.3.4 -1 2\r\n",
         b"PROXY TCP4 1.2.3.\xe9 1.2.3.4 1 2\r\n",
+        b"PROXY TCP6 fe80::1%evil ::1 1 2\r\n",
+        version_2(0x21, 0x41, bytes(216)),
+        version_2(0x21, 0x13, bytes(12)),
         b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n".ljust(V1_LONGEST_BYTES, b"x"),
         SIGNATURE[:-1] + b"x",
         version_2(0x11, 0x11, bytes(12)),

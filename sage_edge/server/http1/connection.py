@@ -26,6 +26,7 @@ from sage_edge.server.http1.parser import (
 from sage_edge.server.http1.response import encode_head
 from sage_edge.server.http1.turn import Turn
 from sage_edge.server.http_exchange import HTTPExchange, complete_fields
+from sage_edge.server.refusal import note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -271,9 +272,13 @@ class HTTP1Connection:
 
     def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = ()) -> None:
         """Answer what is no request, or no good one, and end."""
-        log.info("request refused", status=status.value, reason=detail)
-        self._host.metrics.protocol_errors.add("1.1", status.name.lower())
         turn = self._turn
+        exchange = turn.exchange if turn is not None else None
+        if exchange is None:
+            note_refusal(self._host, "1.1", status, detail)
+        else:  # the layers tell and count it
+            self._host.metrics.protocol_errors.add("1.1", status.name.lower())
+            exchange.status = exchange.status or status.value
         if turn is None or not turn.has_started:
             error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
             body = json.dumps({"error": error}).encode()

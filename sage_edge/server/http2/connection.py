@@ -27,6 +27,7 @@ from sage_edge.server.http2.request import MalformedError, RefusedError, check_f
 from sage_edge.server.http2.stream import Stream
 from sage_edge.server.http2.waits import Waits
 from sage_edge.server.http2.windows import ReceiveWindow
+from sage_edge.server.refusal import note_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -368,7 +369,7 @@ class HTTP2Connection:
             self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         except RefusedError as refused:
-            self._host.metrics.protocol_errors.add("2", refused.status.name.lower())
+            note_refusal(self._host, "2", refused.status, refused.status.phrase.lower(), stream=stream_id)
             self._streams[stream_id] = stream
             self._answer(stream, refused.status, refused.fields)
             return
@@ -433,6 +434,8 @@ class HTTP2Connection:
             return
         exchange.status = status.value
         self._answer(stream, status)
+        if exchange in self._new_exchanges:  # which will not run
+            note_refusal(self._host, "2", status, status.phrase.lower(), stream=stream.stream_id)
         exchange.lose_client(Cause.REFUSED)
 
     # Streams.

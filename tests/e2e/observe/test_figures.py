@@ -210,3 +210,17 @@ def test_metrics_are_answered_while_the_gateway_starts_and_blocks(tmp_path: Path
         url = edge.output.wait_for(r"metrics +(http://\S+)")[1]
         assert Figures(url).sum("phase", phase="starting") == 1
         assert httpx2.get(url.removesuffix("metrics"), trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize("is_http2", [False, True], ids=["http/1.1", "h2c"])
+def test_a_request_that_no_layer_sees_is_counted_and_told(is_http2: bool) -> None:
+    with observed_edge("--max-body-bytes", "1000") as (edge, url), edge.client(http2=is_http2) as client:
+        assert client.get("/a/../b%00").status_code == 400
+        assert client.get("/scope", headers={"x": "y" * 40_000}).status_code == 431
+        assert client.post("/scope", content=bytes(2000)).status_code == 413
+        protocol = "2" if is_http2 else "1.1"
+        figures = wait_for_figure(url, lambda figures: figures.sum("requests_total") == 3)
+        for status in ("400", "431", "413"):
+            assert figures.sum("requests_total", status=status, protocol=protocol) == 1
+        assert figures.sum("requests_in_flight") == 0
+        edge.log.wait_for(rf"request refused .*client=127.0.0.1 protocol=HTTP/{protocol} status=431")
