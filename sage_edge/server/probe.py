@@ -33,15 +33,15 @@ def ask_readiness(settings: Settings) -> str:
                     code, body = _ask(stream)
             else:
                 code, body = _ask(sock)
-            status = str(body["status"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            status, failed = str(body["status"]), _name_failed(body)
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "give probe the options that serve was given"
         if settings.client_auth == "required":
             hint = "the edge requires a client certificate, and probe has none: ask /readyz with a client that has one"
         what = f"no edge answers at {bind}: {_describe(error)}"
         raise EdgeError(Fault(what, hint, ExitCode.NOT_READY, error)) from None
     if code != http.client.OK:
-        raise EdgeError(Fault(f"the edge at {bind} is {status}", _name_failed(body), ExitCode.NOT_READY))
+        raise EdgeError(Fault(f"the edge at {bind} is {status}", failed, ExitCode.NOT_READY))
     return status
 
 

@@ -98,6 +98,9 @@ def test_an_edge_that_is_not_ready_says_why(body: bytes, status: str, why: str) 
         response(200, b"{}"),
         response(200, b"\xff"),
         response(404, b'{"error": {"code": 404}}'),
+        response(503, b'{"status": "unavailable", "checks": ["database"]}'),
+        response(503, b'{"status": "unavailable", "checks": {"database": {"up": false}}}'),
+        response(503, b'{"status": "unavailable", "checks": {"database": false}}'),
     ],
 )
 def test_something_that_is_no_edge(answer: bytes) -> None:
