@@ -188,6 +188,9 @@ def _contained() -> Iterator[None]:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     if importlib.util.find_spec("uvloop") is None:
         return asyncio.new_event_loop()
-    import uvloop
-
+    try:
+        import uvloop
+    except Exception as error:  # an installation that is broken raises anything
+        log.warning("uvloop cannot be loaded, asyncio's own event loop is used", reason=repr(error))
+        return asyncio.new_event_loop()
     return uvloop.new_event_loop()

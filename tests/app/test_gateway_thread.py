@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
@@ -74,6 +75,15 @@ async def test_the_loop_is_asyncios_where_uvloop_is_not_installed(monkeypatch: p
     thread = await start_thread()
     assert issubclass(await run_in(thread, running_loop_class), asyncio.SelectorEventLoop)
     assert await thread.stop(WAIT_SECONDS)
+
+
+async def test_the_loop_is_asyncios_where_uvloop_is_broken(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)  # found, and not to be imported
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    thread = await start_thread()
+    assert issubclass(await run_in(thread, running_loop_class), asyncio.SelectorEventLoop)
+    assert await thread.stop(WAIT_SECONDS)
+    assert [entry["event"] for entry in logs] == ["uvloop cannot be loaded, asyncio's own event loop is used"]
 
 
 async def test_the_lag_grows_while_the_loop_is_blocked_and_the_edge_goes_on(thread: GatewayThread) -> None:
