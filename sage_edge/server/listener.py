@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.server.activation import PassedSockets
 
+log = structlog.get_logger(__name__)
+
 BACKLOG = 1024
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""What is no fault of a host name's address where another serves: localhost is often ::1 too, without IPv6."""
 FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -30,7 +36,7 @@ def open_listeners(
 ) -> tuple[list[socket.socket], list[Fault]]:
     """Open and listen on everything that can be.
 
-    A host name is bound at each of its addresses. `[::]` takes IPv6 alone, so that it can stand
+    A host name is bound at each of its addresses that this machine has. `[::]` takes IPv6 alone, so that it can stand
     beside `0.0.0.0`.
 
     Args:
@@ -151,12 +157,24 @@ def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterato
 
 def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]:
     addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    absent: OSError | None = None
+    is_any_open = False
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
-        with _closed_on_failure(socket.socket(family, kind, protocol)) as sock:
-            _bind_tcp(sock, address, is_port_shared=is_port_shared)
-            if not is_port_shared:
-                _listen(sock)
+        try:
+            with _closed_on_failure(socket.socket(family, kind, protocol)) as sock:
+                _bind_tcp(sock, address, is_port_shared=is_port_shared)
+                if not is_port_shared:
+                    _listen(sock)
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
+            absent = error
+            log.warning("this machine lacks one of a host's addresses", host=bind.host, address=address[0])
+            continue
+        is_any_open = True
         yield sock
+    if absent is not None and not is_any_open:
+        raise absent
 
 
 def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> None:

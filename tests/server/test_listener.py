@@ -70,6 +70,17 @@ class TestOpening:
         sockets = open_all(opened, TCPBind("edge.test", 0))
         assert [sock.family for sock in sockets] == [socket.AF_INET, socket.AF_INET6]
 
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_an_address_that_the_machine_lacks_is_left_out_where_the_host_has_others(
+        self, opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch, is_first: bool
+    ) -> None:
+        own = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+        absent = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))
+        found = [absent, own] if is_first else [own, absent]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        (sock,) = open_all(opened, TCPBind("edge.test", 0))
+        assert sock.getsockname()[0] == "127.0.0.1"
+
     def test_a_port_is_free_again_at_once(self, opened: list[socket.socket]) -> None:
         (first,) = open_all(opened, TCPBind("127.0.0.1", 0))
         address = first.getsockname()
