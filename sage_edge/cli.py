@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -49,6 +49,7 @@ from sage_edge.core.settings import (
     environment_variable_of,
     spellings_of,
 )
+from sage_edge.server.early_signals import EarlySignals, EndedBySignal, ignore_ending_signals
 
 INTERRUPTED = 128 + 2
 """What shells report of a process that SIGINT ended."""
@@ -92,6 +93,7 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 not ready, 2 usage or configuration, 3 start-up failed."""
     _fill_standard_descriptors()
     code = run(sys.argv[1:])
+    ignore_ending_signals()
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
     if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
@@ -219,6 +221,7 @@ def serve(configuration: Configuration) -> None:
     # They may come at any time, and end nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
+    early_signals = EarlySignals()
     # What serves is imported by the commands that need it: the others answer sooner.
     import structlog
     import trio
@@ -237,14 +240,15 @@ def serve(configuration: Configuration) -> None:
     if link is not None:
         link.say("started")  # from now on it can be sent signals
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
-    with background_logs(configuration.settings) as (logs, faults):
+    with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
         show_drain = _show_drain if is_terminal and not logs.has_file else None
-        run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain)
+        run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
             plan = prepare(configuration, sockets=link.listeners)
             name, links = _gateway_of(plan)
+            early_signals.begin_to_serve()
             trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
             return
         notifier.status("loading the gateway")
@@ -252,6 +256,7 @@ def serve(configuration: Configuration) -> None:
         if configuration.settings.workers is not None:
             plan = prepare(configuration, passed, loads_gateway=False)
             command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
+            early_signals.begin_to_serve()
             supervisor = Supervisor(
                 plan.settings,
                 command,
@@ -262,10 +267,22 @@ def serve(configuration: Configuration) -> None:
                 metrics_listeners=plan.metrics_sockets,
                 admin_listeners=plan.admin_sockets,
             )
-            trio.run(supervisor.run)
+            trio.run(supervisor.run, early_signals)
             return
         plan = prepare(configuration, passed)
+        early_signals.begin_to_serve()
         trio.run(partial(run_one, plan, partial(_announce, plan, *_gateway_of(plan))))
+
+
+@contextmanager
+def _logged_early_end() -> Iterator[None]:
+    """Log that a signal has ended the preparation, which is a clean end."""
+    import structlog
+
+    try:
+        yield
+    except EndedBySignal as ended:
+        structlog.get_logger("sage_edge").info("ending at once", signal=str(ended))
 
 
 def _show_drain(line: str) -> None:

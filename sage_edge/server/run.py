@@ -35,6 +35,7 @@ from sage_edge.server import worker
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
+from sage_edge.server.early_signals import ENDING, EarlySignals
 from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -64,6 +65,7 @@ async def run(
     *,
     logs: LogWriter,
     notifier: Notifier,
+    early_signals: EarlySignals,
     show_drain: Callable[[str], None] | None = None,
     link: WorkerLink | None = None,
 ) -> None:
@@ -77,6 +79,7 @@ async def run(
             the edge is ready.
         logs: writes the log; SIGUSR1 has it open its file anew.
         notifier: the service manager's.
+        early_signals: keeps those that came before they are received here.
         show_drain: see `Drain`.
         link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
 
@@ -99,7 +102,7 @@ async def run(
             readiness.add_check("workers", partial(_check_workers, link))
         with _suppress_startup_failure():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_watch_signals, drain, readiness, notifier, nursery.cancel_scope)
+                nursery.start_soon(_watch_signals, early_signals, drain, readiness, notifier, nursery.cancel_scope)
                 nursery.start_soon(_watch_rotation, logs)
                 nursery.start_soon(
                     reload_on_hang_up,
@@ -245,8 +248,11 @@ def _become_ready(readiness: Readiness) -> None:
     log.info("ready")
 
 
-async def _watch_signals(drain: Drain, readiness: Readiness, notifier: Notifier, scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _watch_signals(
+    early_signals: EarlySignals, drain: Drain, readiness: Readiness, notifier: Notifier, scope: trio.CancelScope
+) -> None:
+    with trio.open_signal_receiver(*ENDING) as signals:
+        early_signals.deliver()
         async for number in signals:
             name = signal.Signals(number).name
             if drain.has_begun or readiness.phase is Phase.STARTING:

@@ -19,6 +19,7 @@ from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.problems import Problem
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
+from sage_edge.server.early_signals import ENDING, EarlySignals
 from sage_edge.server.listener import close_listeners, spread
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -84,8 +85,11 @@ class Supervisor:
         self._fault: Fault | None = None
         self._nursery: trio.Nursery
 
-    async def run(self) -> None:
+    async def run(self, early_signals: EarlySignals) -> None:
         """Run until SIGTERM or SIGINT.
+
+        Args:
+            early_signals: keeps those that came before they are received here.
 
         Raises:
             EdgeError: workers fail to start, again and again; or the first does.
@@ -101,7 +105,7 @@ class Supervisor:
 
     async def _run_all(self) -> None:
         async with trio.open_nursery() as watching:
-            watching.start_soon(self._watch_signals)
+            watching.start_soon(self._watch_signals, early_signals)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
@@ -268,12 +272,12 @@ class Supervisor:
 
     # What the system and the operator say.
 
-    async def _watch_signals(self) -> None:
-        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-        with trio.open_signal_receiver(*wanted) as signals:
+    async def _watch_signals(self, early_signals: EarlySignals) -> None:
+        with trio.open_signal_receiver(*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) as signals:
+            early_signals.deliver()
             async for number in signals:
                 name = signal.Signals(number).name
-                if number in {signal.SIGTERM, signal.SIGINT}:
+                if number in ENDING:
                     if self._stop.is_set():
                         log.info("ending at once", signal=name)
                         self._nursery.start_soon(self._end_at_once)

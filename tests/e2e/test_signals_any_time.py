@@ -1,0 +1,87 @@
+"""SIGTERM and SIGINT end the edge with its documented exit code at any time: as it is prepared, and at its very end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, running_edge
+
+LOADING = """
+import sys, time
+print("loading", flush=True)
+time.sleep(60)
+"""
+SWALLOWING = """
+import sys, time
+print("loading", flush=True)
+try:
+    time.sleep(60)
+except Exception:
+    pass
+time.sleep(60)
+"""
+LINGERING = """
+import asyncio, atexit, time
+
+def linger():
+    print("lingering", flush=True)
+    time.sleep(0.5)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        atexit.register(linger)
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("shutting down", flush=True)
+        await asyncio.sleep(0.3)
+        await send({"type": "lifespan.shutdown.complete"})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("source", [LOADING, SWALLOWING], ids=["loading", "swallowing"])
+def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
+    tmp_path: Path, source: str, number: signal.Signals
+) -> None:
+    (tmp_path / "slow.py").write_text(source)
+    command = edge_command("serve", "--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none")
+    with subprocess.Popen(
+        [*command, "--gateway", "slow:app"],
+        env=clean_environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        Output(process.stdout).wait_for("loading")
+        log = Output(process.stderr)
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert "ending at once" in log.wait_for_end()
+        assert "Traceback" not in log.text
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_in_any_number_do_not_change_the_exit_code(
+    tmp_path: Path, workers: tuple[str, ...], number: signal.Signals
+) -> None:
+    (tmp_path / "lingering.py").write_text(LINGERING)
+    with running_edge("--gateway", "lingering:app", *workers, cwd=tmp_path) as edge:
+        edge.process.send_signal(number)
+        edge.output.wait_for("shutting down")
+        while edge.process.poll() is None:
+            edge.process.send_signal(number)
+            try:
+                edge.process.wait(0.005)
+            except subprocess.TimeoutExpired:
+                continue
+        assert edge.process.wait(WAIT_SECONDS) == 0
+    assert "Traceback" not in edge.log.text
