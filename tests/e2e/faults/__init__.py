@@ -1,0 +1,1 @@
+"""Faults of the gateway, of workers and of the machine, with real processes."""
