@@ -191,7 +191,7 @@ class Connection:
             try:
                 if not self._unsent:
                     data = protocol.take_output(TURN_BYTES)
-                    if not data:
+                    if not data and not self._transport.has_answers:
                         break
                     self._unsent = self._transport.send(data)
                 sent_bytes = self._socket.send(self._unsent)
@@ -325,6 +325,8 @@ class Connection:
                 self._resumed = None
             data = await self._receive()
             data, has_ended = self._transport.receive(data)
+            if self._transport.has_answers:
+                self.wake()
 
     def _can_read(self) -> bool:
         return self._is_ending or self._protocol.may_read

@@ -17,6 +17,10 @@ RECORD_BYTES = 16 * 1024
 class Transport(Protocol):
     """What is between a socket and its protocol."""
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether what was received has it say something by itself, which the next `send` says too."""
+
     def receive(self, data: bytes) -> tuple[bytes, bool]:
         """Plaintext from what the socket gave, and whether the client has ended its side."""
 
@@ -32,6 +36,8 @@ class Transport(Protocol):
 
 class Plaintext:
     """No encryption."""
+
+    has_answers = False
 
     def receive(self, data: bytes) -> tuple[bytes, bool]:
         """What the socket gave; nothing is the end."""
@@ -66,6 +72,11 @@ class TLSTransport:
     def alpn_protocol(self) -> str | None:
         """The protocol agreed on, once the handshake is made."""
         return self._object.selected_alpn_protocol()
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether OpenSSL has an alert or an update of keys for the client, such as that it does not renegotiate."""
+        return self._outgoing.pending > 0
 
     def describe(self, shown: ShownCertificate) -> Mapping[str, Any]:
         """What the ASGI TLS extension says of the connection, once the handshake is made.
@@ -118,7 +129,8 @@ class TLSTransport:
     def send(self, data: bytes) -> bytes:
         """Encrypt, a record at a time: OpenSSL's buffer never shrinks."""
         if len(data) <= RECORD_BYTES:
-            self._object.write(data)
+            if data:
+                self._object.write(data)
             return self._outgoing.read()
         view = memoryview(data)
         records = []
