@@ -125,7 +125,7 @@ def test_a_supervisor_without_descriptors_goes_on_and_starts_workers_when_there_
         used = len(list(Path(f"/proc/{supervisor}/fd").iterdir()))
         resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (used, before[1]))
         os.kill(find_pid(edge, 1), signal.SIGKILL)
-        edge.log.wait_for(r"cannot start a worker .*reason='?[Tt]oo many open files")
+        edge.log.wait_for(r"worker cannot be started .*[Tt]oo many open files")
         with edge.client() as client:
             assert client.get("/count/3").content == numbers(3)
         resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
