@@ -95,7 +95,7 @@ class Supervisor:
             EdgeError: workers fail to start, again and again; or the first does.
         """
         try:
-            await self._run_all()
+            await self._run_all(early_signals)
         finally:
             for row in self._listeners:
                 close_listeners(row)
@@ -103,7 +103,7 @@ class Supervisor:
             raise EdgeError(self._fault)
         log.info("stopped")
 
-    async def _run_all(self) -> None:
+    async def _run_all(self, early_signals: EarlySignals) -> None:
         async with trio.open_nursery() as watching:
             watching.start_soon(self._watch_signals, early_signals)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
