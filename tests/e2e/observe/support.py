@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,24 @@ def observed_edge(*options: str, **others: Any) -> Iterator[tuple[Edge, str]]:
 def metrics_url(edge: Edge) -> str:
     """Where an edge says its metrics are."""
     return edge.output.wait_for(r"metrics +(http://\S+)")[1]
+
+
+def status_url(edge: Edge) -> str:
+    """Where an edge says its status page is."""
+    return edge.output.wait_for(r"status +(http://\S+)")[1]
+
+
+def wait_for_text(url: str, pattern: str) -> str:
+    """The words of a status page, once a pattern is found in them; it is looked at each time it changes."""
+    with httpx2.stream("GET", url + "events", timeout=30, trust_env=False) as stream:
+        parts: dict[str, str] = {}
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                parts |= json.loads(line[6:])
+                text = " ".join(re.sub(r"<[^>]*>", " ", " ".join(parts.values())).split())
+                if re.search(pattern, text):
+                    return text
+    raise AssertionError(f"the page ended without {pattern}")
 
 
 class Figures:

@@ -1,4 +1,4 @@
-"""What clients counted, the metrics and the access log agree, with real processes and real clients."""
+"""What clients counted, the metrics, the access log and the status page agree, with real processes and real clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.e2e.observe.gateway import ENDLESS, EVENT
-from tests.e2e.observe.support import METRICS, Figures, access_lines, observed_edge
+from tests.e2e.observe.support import METRICS, Figures, access_lines, observed_edge, status_url, wait_for_text
 from tests.kit.edge import WAIT_SECONDS, Edge, clean_environment, edge_command, run_edge, running_edge
 
 CLIENTS = 18
@@ -60,9 +60,9 @@ def wait_for_figure(url: str, is_so: Callable[[Figures], bool]) -> Figures:
     return figures
 
 
-def test_metrics_and_log_agree_with_what_the_clients_counted(certificates: Path) -> None:
+def test_metrics_log_and_status_page_agree_with_what_the_clients_counted(certificates: Path) -> None:
     with (
-        observed_edge(certificates=certificates) as (edge, url),
+        observed_edge("--admin-bind", "127.0.0.1:0", certificates=certificates) as (edge, url),
         ThreadPoolExecutor(CLIENTS + 2) as threads,
     ):
         readers = [
@@ -77,6 +77,7 @@ def test_metrics_and_log_agree_with_what_the_clients_counted(certificates: Path)
         figures = wait_for_figure(url, lambda figures: figures.sum("requests_total", mount="/") == total)
         edge.log.wait_for("ending='client left'")
         lines = {line["request_id"]: line for line in access_lines(edge)}
+        page = wait_for_text(status_url(edge), rf"\b{total} ended so far.*client left 1\b")
         with edge.client() as client:
             sent_to_leaver = client.get("/sent/leaver").json()
 
@@ -108,6 +109,10 @@ def test_metrics_and_log_agree_with_what_the_clients_counted(certificates: Path)
     assert figures.sum("requests_in_flight") == 0
     assert figures.sum("connections_accepted_total") == figures.sum("tls_handshake_seconds_count") == total
     assert figures.sum("tls_handshake_failures_total") == figures.sum("protocol_errors_total") == 0
+    # The page, which has the same figures.
+    assert f" {events:,} sent so far" in page
+    for name, protocol in (("HTTP/1.1", "1.1"), ("HTTP/2", "2")):
+        assert f" {name} 0 {by_protocol[protocol]} " in page
 
 
 def test_a_stream_that_is_cut_by_the_drain_is_counted_as_such() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sage_edge.app.status_page import MOST_VIEWERS, PARTS
 from tests.e2e.observe.gateway import ENDLESS
-from tests.e2e.observe.support import GATEWAY
+from tests.e2e.observe.support import GATEWAY, status_url, wait_for_text
 from tests.kit.browser import browser, needs_browser
 from tests.kit.edge import Edge, run_edge, running_edge
 
@@ -27,7 +27,7 @@ def shown_edge(*options: str, certificates: Path | None = None) -> Iterator[tupl
     """An edge, and the address of its status page."""
     arguments = (*GATEWAY, "--metrics-bind", "none", "--admin-bind", "127.0.0.1:0", *options)
     with running_edge(*arguments, certificates=certificates) as edge:
-        yield edge, edge.output.wait_for(r"status +(http://\S+)")[1]
+        yield edge, status_url(edge)
 
 
 def ask(client: httpx2.Client, path: str, number: int) -> httpx2.Response:
@@ -126,19 +126,6 @@ def test_the_page_agrees_with_what_the_clients_counted(workers: tuple[str, ...])
         assert re.search(r"HTTP/1\.1 0 4 \S+ kB|HTTP/1\.1 0 4 ", shown)
         assert re.search(r"HTTP/2 0 4 ", shown)
         assert re.search(r"request failed: RuntimeError \(/fail\)", shown)
-
-
-def wait_for_text(url: str, pattern: str) -> str:
-    """The words of the page, once a pattern is found in them; it is looked at each time it changes."""
-    with httpx2.stream("GET", url + "events", timeout=30, trust_env=False) as stream:
-        parts: dict[str, str] = {}
-        for line in stream.iter_lines():
-            if line.startswith("data: "):
-                parts |= json.loads(line[6:])
-                text = " ".join(re.sub(r"<[^>]*>", " ", " ".join(parts.values())).split())
-                if re.search(pattern, text):
-                    return text
-    raise AssertionError(f"the page ended without {pattern}")
 
 
 def test_viewers_get_what_changes_and_are_few() -> None:
