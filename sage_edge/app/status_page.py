@@ -7,15 +7,18 @@ stream. Where the figures come from is `server.status_listener`'s.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
-from quart import Response, render_template
+from quart import Response, render_template, request
 from quart_trio import QuartTrio
 
 from sage_edge.app.sparkline import draw
@@ -48,12 +51,13 @@ class Status:
     applications: Mapping[str, str]
 
 
-def build_status_page(take_status: Callable[[], Status], *, version: str) -> QuartTrio:
+def build_status_page(take_status: Callable[[], Status], *, version: str, is_local: bool = False) -> QuartTrio:
     """Build the application.
 
     Args:
-        take_status: called for each page, and each second for each viewer.
+        take_status: called for each page, and once a second while somebody watches.
         version: of sage-edge.
+        is_local: it is for this machine alone, and is not shown under a name that a website could have given it.
     """
     app = QuartTrio(__name__)
     app.jinja_env.filters.update(
@@ -61,11 +65,26 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
     )
     app.jinja_env.globals.update(draw=draw, show_count=show_count, show_rate=show_rate, show_seconds=show_seconds)
     viewers = 0
+    latest: tuple[float, Mapping[str, str]] = (-math.inf, {})
+
+    async def render_latest() -> Mapping[str, str]:
+        """The parts, rendered once for all who watch."""
+        nonlocal latest
+        if trio.current_time() - latest[0] >= REFRESH_SECONDS / 2:
+            async with app.app_context():
+                latest = trio.current_time(), await _render_parts(take_status())
+        return latest[1]
+
+    @app.before_request
+    async def refuse_other_names() -> Response | None:
+        if not is_local or _is_address(request.host):
+            return None
+        return app.response_class("Ask for it as localhost, or by address.\n", HTTPStatus.MISDIRECTED_REQUEST)
 
     @app.get("/")
     async def page() -> Response:
         nonce = secrets.token_urlsafe(16)
-        parts = await _render_parts(take_status())
+        parts = await render_latest()
         text = await render_template("status.html", name=SERVICE_NAME, version=version, nonce=nonce, parts=parts)
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
@@ -88,12 +107,13 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
 
         async def follow() -> AsyncIterator[str]:
             nonlocal viewers
+            if viewers >= MOST_VIEWERS:  # others have come since
+                return
             viewers += 1
             try:
                 shown: Mapping[str, str] = {}
                 while True:
-                    async with app.app_context():
-                        parts = await _render_parts(take_status())
+                    parts = await render_latest()
                     changed = {name: part for name, part in parts.items() if shown.get(name) != part}
                     shown = parts
                     yield f"data: {json.dumps(changed)}\n\n"
@@ -106,6 +126,16 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
         return response
 
     return app
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host field names this machine, or an address: no name that somebody's DNS could point here."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ip_address(name)
+    except ValueError:
+        return name == "localhost"
+    return True
 
 
 async def _render_parts(status: Status) -> Mapping[str, str]:

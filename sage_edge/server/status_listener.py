@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 
 import trio
 
@@ -48,10 +49,15 @@ async def serve_status(
 
     at_once = trio.Event()
     at_once.set()
-    page = NativeApplication(build_status_page(take_status, version=__version__))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
+    page = NativeApplication(build_status_page(take_status, version=__version__, is_local=_is_local(sockets)))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_sampling, history, take_snapshot)
         await serve_plaintext(page, sockets, limits=limits, started=at_once)
+
+
+def _is_local(sockets: Sequence[socket.socket]) -> bool:
+    names = [sock.getsockname() for sock in sockets]
+    return all(isinstance(name, tuple) and ip_address(name[0]).is_loopback for name in names)
 
 
 async def _keep_sampling(history: History, take_snapshot: Callable[[], Snapshot]) -> None:

@@ -154,3 +154,21 @@ def test_an_empty_chart_says_so() -> None:
 def test_a_chart_of_zeros_is_a_line_at_the_bottom() -> None:
     assert 'class="line" d="M237.98,56.0' not in str(draw("Events", [0.0, 0.0], show_rate))
     assert "highest 0" in str(draw("Events", [0.0, 0.0], show_rate))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:9898", 200),
+        ("127.0.0.1:9898", 200),
+        ("[::1]:9898", 200),
+        ("rebound.example", 421),
+        ("127.0.0.1.example:9898", 421),
+        ("", 421),
+    ],
+)
+async def test_a_page_for_this_machine_is_shown_under_no_other_name(host: str, status: int) -> None:
+    client = build_status_page(a_status, version="1", is_local=True).test_client()
+    assert (await client.get("/", headers={"host": host})).status_code == status
+    everywhere = build_status_page(a_status, version="1").test_client()
+    assert (await everywhere.get("/", headers={"host": host})).status_code == 200

@@ -25,6 +25,7 @@ def main() -> None:
         url = edge.output.wait_for(r"status +(http://\S+)")[1]
         edge.log.wait_for(r"\bready\b")
         _take(page, url, 1280, "light", "status-idle.png")
+        _take(page, url, 390, "light", "status-idle-narrow.png")
         is_over = threading.Event()
         threads = [threading.Thread(target=_chat, args=(edge, number, is_over)) for number in range(CLIENTS)]
         for thread in threads:
