@@ -1,20 +1,15 @@
 """One accepted connection: its socket, its tasks and its clock.
 
 What the bytes mean is the protocol's, HTTP/2 or http/1.1, which knows nothing of trio. Here:
-handshake, reading, writing what is ready in one go, running applications, and the end. Whatever
-arrives, only this connection ends by it.
+reading, writing what is ready in one go, running applications, and the end. Whatever arrives, only
+this connection ends by it. What comes before a protocol is `server.handshake`'s.
 """
 
 from __future__ import annotations
 
 import contextvars
-import fcntl
 import itertools
-import select
 import socket
-import ssl
-import struct
-import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +26,15 @@ from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.certificate_set import ContextChooser
-from sage_edge.server.client_hello import NO_APPLICATION_PROTOCOL, IncompleteError, read_client_hello
+from sage_edge.server.client_socket import ClientSocket
 from sage_edge.server.fairness import Fairness, Share
 from sage_edge.server.flusher import Flusher
+from sage_edge.server.handshake import read_proxy_header, shake_hands
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.metrics_handshake import measured_handshake
-from sage_edge.server.proxy_protocol import V2_LONGEST_BYTES, ProxyHeaderReader, ProxyProtocolError
-from sage_edge.server.tls import ALPN_PROTOCOLS
-from sage_edge.server.transport import Plaintext, TLSTransport, Transport
+from sage_edge.server.proxy_protocol import ProxyProtocolError
+from sage_edge.server.transport import Plaintext, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -87,22 +82,22 @@ class Connection:
         self.limits = service.limits
         self.metrics = service.metrics
         self.account = account
-        self.client = _address(sock.getpeername())
-        self.server = _address(sock.getsockname())
+        self._share = Share(service.fairness, account)
+        self._socket = ClientSocket(sock, self._share)
+        self.client = self._socket.client
+        self.server = self._socket.server
         self.is_tls = service.tls is not None
         self.tls: Mapping[str, Any] | None = None
         self.new_event: Callable[[], Event] = trio.Event
         self.is_dirty = self.is_gathering = False  # the flusher's marks
         self.flushed_at = -1.0
         self._service = service
-        self._socket = sock
         self._transport: Transport = Plaintext()
         self._protocol: ConnectionProtocol
         self._has_protocol = False
         self._nursery: trio.Nursery
         self._context: contextvars.Context
         self._reading = trio.CancelScope()
-        self._share = Share(service.fairness, account)
         self._unsent: memoryview | bytes = b""
         self._blocked_since: float | None = None  # since when the socket takes nothing
         self._resumed: trio.Event | None = None
@@ -111,7 +106,6 @@ class Connection:
         self._is_draining = False
         self._is_ending = False
         self._ending_since = 0.0
-        self._is_closed = False
 
     async def run(self) -> None:
         """Serve until the connection ends. Raises nothing of its own faults: they are logged, once."""
@@ -133,10 +127,11 @@ class Connection:
         balancers = self._service.balancers
         if balancers is not None and balancers.trusts(self.client[0] if self.client else None):
             with trio.fail_after(self.limits.handshake_seconds):
-                await self._read_proxy_header()
+                await self._take_proxy_header()
         if self._service.tls is not None:
             with measured_handshake(self.metrics), trio.fail_after(self.limits.handshake_seconds):
-                name = await self._handshake(self._service.tls)
+                self._transport, self.tls = await shake_hands(self._socket, self._share, self._service.tls)
+                name = self._transport.alpn_protocol
         self._become(HTTP2Connection(self) if name == "h2" else HTTP1Connection(self))
         async with trio.open_nursery() as self._nursery:
             self.wake()
@@ -183,7 +178,7 @@ class Connection:
 
     def flush(self) -> None:
         """Write what is ready, as far as the socket takes it."""
-        if self._blocked_since is not None or self._is_closed or not self._has_protocol:
+        if self._blocked_since is not None or self._socket.is_closed or not self._has_protocol:
             return
         protocol = self._protocol
         turn_bytes = 0
@@ -194,7 +189,7 @@ class Connection:
                     if not data and not self._transport.has_answers:
                         break
                     self._unsent = self._transport.send(data)
-                sent_bytes = self._socket.send(self._unsent)
+                sent_bytes = self._socket.sock.send(self._unsent)
             except BlockingIOError:
                 sent_bytes = 0
             except OSError:  # of the socket, or of TLS
@@ -249,65 +244,15 @@ class Connection:
         if self._is_draining:
             protocol.drain()
 
-    async def _read_proxy_header(self) -> None:
-        """Take whom a balancer speaks for, and leave what follows where it is."""
-        reader = ProxyHeaderReader()
+    async def _take_proxy_header(self) -> None:
         try:
-            while reader.header is None:
-                await trio.lowlevel.wait_readable(self._socket)
-                try:
-                    seen = self._socket.recv(V2_LONGEST_BYTES, socket.MSG_PEEK)
-                except BlockingIOError:
-                    continue
-                if not seen:
-                    raise ConnectionResetError("the balancer left within its header")
-                self._socket.recv(reader.feed(seen))
+            header = await read_proxy_header(self._socket)
         except ProxyProtocolError as error:
             self.metrics.protocol_errors.add("proxy", "malformed_header")
             log.info("connection refused", reason=f"no PROXY protocol header: {error}")
             raise ConnectionAbortedError from error
-        self.client = reader.header.client or self.client  # its own, where it speaks for itself
-        self.server = reader.header.server or self.server
-
-    async def _handshake(self, choose: ContextChooser) -> str | None:
-        data, server_name = await self._receive_hello()
-        chosen = choose(server_name)
-        transport = self._transport = TLSTransport(chosen.context)
-        while True:
-            try:
-                is_made, answer = transport.advance_handshake(data)
-            except ssl.SSLError:
-                await self._send_all(transport.take_alert())
-                raise
-            self._share.end()
-            await self._send_all(answer)
-            if is_made:
-                self.tls = transport.describe(chosen)
-                return transport.alpn_protocol
-            data = await self._receive_more()
-
-    async def _receive_hello(self) -> tuple[bytes, str | None]:
-        """The client's first message, and the name it asks for.
-
-        It must offer a protocol of ours if it offers any (RFC 7301 section 3.2).
-        """
-        data = await self._receive_more()
-        while True:
-            try:
-                hello = read_client_hello(data)
-            except IncompleteError:
-                data += await self._receive_more()
-                continue
-            if hello.protocols is None or not {name.encode() for name in ALPN_PROTOCOLS}.isdisjoint(hello.protocols):
-                return data, hello.server_name
-            await self._send_all(NO_APPLICATION_PROTOCOL)
-            raise ConnectionAbortedError("the client speaks neither HTTP/2 nor HTTP/1.1")
-
-    async def _receive_more(self) -> bytes:
-        data = await self._receive()
-        if not data:
-            raise ConnectionResetError("the client left within the handshake")
-        return data
+        self.client = header.client or self.client  # its own, where it speaks for itself
+        self.server = header.server or self.server
 
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""
@@ -323,7 +268,7 @@ class Connection:
                 self._resumed = trio.Event()
                 await self._resumed.wait()
                 self._resumed = None
-            data = await self._receive()
+            data = await self._socket.receive()
             data, has_ended = self._transport.receive(data)
             if self._transport.has_answers:
                 self.wake()
@@ -331,35 +276,10 @@ class Connection:
     def _can_read(self) -> bool:
         return self._is_ending or self._protocol.may_read
 
-    async def _receive(self) -> bytes:
-        """What the socket has, as soon as it has something; nothing at the end."""
-        if self._is_closed:
-            raise trio.ClosedResourceError
-        await trio.lowlevel.wait_readable(self._socket)
-        await self._share.begin()
-        if self._is_closed:
-            raise trio.ClosedResourceError
-        try:
-            return self._socket.recv(self._share.read_bytes)
-        except BlockingIOError:
-            return await self._receive()
-
-    async def _send_all(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[self._socket.send(data) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._socket)
-
     async def _wait_for_room(self) -> None:
-        if self._is_closed:
-            return
-        try:
-            await trio.lowlevel.wait_writable(self._socket)
-        except trio.ClosedResourceError:
-            return
-        self._blocked_since = None
-        self.flush()
+        if await self._socket.wait_for_room():
+            self._blocked_since = None
+            self.flush()
 
     async def _run_application(self, exchange: Exchange) -> None:
         try:
@@ -381,17 +301,17 @@ class Connection:
         scope.deadline = trio.current_time() + self.limits.cancel_grace_seconds
 
     def _check_time(self, now: float) -> None:
-        if not self._has_protocol or self._is_closed:
+        if not self._has_protocol or self._socket.is_closed:
             return
         if self._blocked_since is not None and now - self._blocked_since > self.limits.stall_seconds:
             log.debug("client does not read")
             self._cause = Cause.STALLED
             self.cut()
             return
-        if self._resumed is not None and _has_hung_up(self._socket):
+        if self._resumed is not None and self._socket.has_hung_up:
             self.cut()
             return
-        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and _has_unsent(self._socket):
+        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)
 
@@ -411,8 +331,8 @@ class Connection:
         self._ending_since = self.clock()
         try:
             if last := self._transport.end():
-                self._socket.send(last)
-            self._socket.shutdown(socket.SHUT_WR)
+                self._socket.sock.send(last)
+            self._socket.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._reading.cancel()
             return
@@ -423,11 +343,10 @@ class Connection:
 
     def _cut(self) -> None:
         """Close the socket, with whatever is still unsent."""
-        if self._is_closed:
+        if self._socket.is_closed:
             return
-        self._is_closed = True
+        self._socket.is_closed = True
         self._lose()
-        trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
     def _let_go(self) -> None:
@@ -436,24 +355,3 @@ class Connection:
         if self._has_protocol:
             self._has_protocol = False
             del self._protocol
-
-
-def _has_unsent(sock: socket.socket) -> bool:
-    """Whether the system holds bytes that the client has not acknowledged."""
-    try:
-        (size_bytes,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-    except OSError:
-        return False
-    return bool(size_bytes)
-
-
-def _has_hung_up(sock: socket.socket) -> bool:
-    """Whether the client has ended its side, behind bytes that are not read yet."""
-    poll = select.poll()
-    poll.register(sock, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))
-
-
-def _address(name: object) -> tuple[str, int] | None:
-    """Host and port; None for a Unix socket."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

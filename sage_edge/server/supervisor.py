@@ -81,7 +81,7 @@ class Supervisor:
         self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
         self._stop = trio.Event()
         self._first_is_ready = trio.Event()
-        self._is_restarting = False
+        self._is_restarting = self._is_ending_at_once = False
         self._fault: Fault | None = None
         self._nursery: trio.Nursery
 
@@ -105,7 +105,7 @@ class Supervisor:
 
     async def _run_all(self, early_signals: EarlySignals) -> None:
         async with trio.open_nursery() as watching:
-            watching.start_soon(self._watch_signals, early_signals)
+            watching.start_soon(self._watch_signals, early_signals, watching)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
@@ -272,7 +272,7 @@ class Supervisor:
 
     # What the system and the operator say.
 
-    async def _watch_signals(self, early_signals: EarlySignals) -> None:
+    async def _watch_signals(self, early_signals: EarlySignals, watching: trio.Nursery) -> None:
         with trio.open_signal_receiver(*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) as signals:
             early_signals.deliver()
             async for number in signals:
@@ -280,7 +280,7 @@ class Supervisor:
                 if number in ENDING:
                     if self._stop.is_set():
                         log.info("ending at once", signal=name)
-                        self._nursery.start_soon(self._end_at_once)
+                        watching.start_soon(self._end_at_once)
                     else:
                         log.info("draining", signal=name)
                         self._notifier.stopping("draining")
@@ -296,6 +296,9 @@ class Supervisor:
     async def _end_at_once(self) -> None:
         for worker in self._workers:
             worker.send(signal.SIGTERM)  # their second
+        if self._is_ending_at_once:
+            return
+        self._is_ending_at_once = True
         await trio.sleep(AT_ONCE_SECONDS)
         for worker in self._workers:
             log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)

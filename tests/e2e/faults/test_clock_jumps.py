@@ -32,6 +32,8 @@ READS_OF_THE_WALL_CLOCK = {
     "server/certificate_store.py",  # whether a certificate is valid
     "server/preparation.py",  # the dates of development certificates
     "server/run.py",  # a certificate's days left, in /readyz
+    "server/status_listener.py",  # the same on the status page
+    "server/tracing.py",  # when a span began
 }
 
 
