@@ -88,7 +88,8 @@ def _edge(application: str, loop: str) -> Commands:
     def commands(place: Place) -> list[list[str]]:
         listen = ("--host", "127.0.0.1", "--port", place.port, "--certfile", place.certificate, "--keyfile", place.key)
         gateway = ("--gateway", application, "--gateway-loop", loop)
-        return [_python("sage_edge", "serve", *gateway, *listen, "--no-access-log", "--log-level", "warning")]
+        own = ("--metrics-bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0")  # measured, and beside another edge
+        return [_python("sage_edge", "serve", *gateway, *listen, *own, "--no-access-log", "--log-level", "warning")]
 
     return commands
 

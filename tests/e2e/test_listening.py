@@ -151,7 +151,7 @@ def test_the_links_of_the_start_up_table_answer(shared: Edge) -> None:
 
 def test_json_logs_are_all_there_is_on_stderr_and_stdout_is_empty() -> None:
     with socket.create_server(("127.0.0.1", 0)) as inherited:
-        listen = ("--bind", f"fd://{inherited.fileno()}", "--metrics-bind", "none")
+        listen = ("--bind", f"fd://{inherited.fileno()}", "--metrics-bind", "none", "--admin-bind", "none")
         options = ("--no-llm", "--log-format", "json", *listen)
         with subprocess.Popen(
             edge_command("serve", *options),

@@ -49,7 +49,9 @@ def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
     tmp_path: Path, source: str, number: signal.Signals
 ) -> None:
     (tmp_path / "slow.py").write_text(source)
-    command = edge_command("serve", "--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none")
+    command = edge_command(
+        "serve", "--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none", "--admin-bind", "none"
+    )
     with subprocess.Popen(
         [*command, "--gateway", "slow:app"],
         env=clean_environment(),

@@ -177,10 +177,10 @@ def running_edge(
         if certificates
         else ()
     )
-    # Not at the default address, which other edges may have.
-    metrics = () if "--metrics-bind" in options else ("--metrics-bind", "none")
+    # Not at the default addresses, which other edges may have.
+    own = [word for name in ("--metrics-bind", "--admin-bind") if name not in options for word in (name, "none")]
     process = subprocess.Popen(
-        edge_command("serve", *binds, *tls, *metrics, *options),
+        edge_command("serve", *binds, *tls, *own, *options),
         env=clean_environment(env),
         cwd=cwd,
         stdout=subprocess.PIPE,
