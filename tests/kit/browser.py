@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.kit.edge import WAIT_SECONDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -56,9 +59,11 @@ class Page:
         return answer["result"].get("value")
 
     def wait_until(self, condition: str) -> None:
-        """Wait until an expression is true: it is looked at again with each frame that is drawn."""
-        look = f"(function look() {{ ({condition}) ? done() : setTimeout(look, 20) }})()"
-        self.run(f"new Promise((done) => {{ {look} }})")
+        """Wait until an expression is true. Asked from here: a page without scripts has no timers either."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not self.run(f"Boolean({condition})"):
+            assert time.monotonic() < deadline, f"never: {condition}"
+            time.sleep(0.02)
 
     def roles(self) -> list[tuple[str, str]]:
         """What a screen reader is told: role and name of each thing."""
