@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sage_edge.core.metric_families import GENERATION_BOUNDS
@@ -17,7 +17,6 @@ HISTORY_SECONDS = 120
 RECENT_SECONDS = 10
 """What the quantiles are taken of."""
 
-PROTOCOL_NAMES = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
 SECONDS_PER_DAY = 86_400
 
 Series = Sequence[float | None]
@@ -171,7 +170,7 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
         phase=phases[0] if phases else "starting",
         checks={labels[0]: bool(number) for labels, number in snapshot.get("sage_edge_readiness_check", ())},
         mounts=_traffic(snapshot, 0),
-        protocols=[_named(row) for row in _traffic(snapshot, 1)],
+        protocols=[replace(row, name=f"HTTP/{row.name}") for row in _traffic(snapshot, 1)],
         endings=dict(sorted(endings.items(), key=lambda item: -item[1])),
         connections=int(sum(_numbers(snapshot, "sage_edge_connections_open"))),
         gateway_lag_seconds=max(lag) if lag else None,
@@ -213,9 +212,9 @@ def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:
     """By the label at a position: 0 for the mount, 1 for the protocol."""
     by_name: dict[str, dict[str, int]] = {}
 
-    def add(family: str, what: str, number_of_labels: int = 0) -> None:
+    def add(family: str, what: str, status_position: int = 0) -> None:
         for labels, number in snapshot.get(family, ()):
-            if number_of_labels and not labels[number_of_labels].startswith("5"):
+            if status_position and not labels[status_position].startswith("5"):
                 continue
             figures = by_name.setdefault(labels[position], {})
             figures[what] = figures.get(what, 0) + int(number)
@@ -229,14 +228,3 @@ def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:
     return [
         Traffic(name, **{each: figures.get(each, 0) for each in names}) for name, figures in sorted(by_name.items())
     ]
-
-
-def _named(row: Traffic) -> Traffic:
-    return Traffic(
-        PROTOCOL_NAMES.get(row.name, f"HTTP/{row.name}"),
-        row.in_flight,
-        row.requests,
-        row.failed,
-        row.events,
-        row.sent_bytes,
-    )

@@ -345,9 +345,8 @@ class Connection:
         """Close the socket, with whatever is still unsent."""
         if self._socket.is_closed:
             return
-        self._socket.is_closed = True
-        self._lose()
         self._socket.close()
+        self._lose()
 
     def _let_go(self) -> None:
         """Hold on to nothing that holds on to this: what is left is freed at once, without the collector."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 
-import trio
-
 from sage_edge.core.limits import Limits
 from sage_edge.core.metrics import Family, Snapshot
 from sage_edge.server.plaintext_listener import serve_plaintext
@@ -28,6 +26,4 @@ async def serve_metrics(
     # Late: an edge without metrics does without the library, too.
     from sage_edge.app.metrics_page import MetricsPage
 
-    at_once = trio.Event()
-    at_once.set()
-    await serve_plaintext(MetricsPage(families, take_snapshot), sockets, limits=limits, started=at_once)
+    await serve_plaintext(MetricsPage(families, take_snapshot), sockets, limits=limits)

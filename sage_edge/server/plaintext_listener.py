@@ -17,7 +17,7 @@ from sage_edge.server.listener import close_listeners
 
 
 async def serve_plaintext(
-    application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits, started: trio.Event
+    application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits, started: trio.Event | None = None
 ) -> None:
     """Serve until cancelled. What is asked here is counted in none of the edge's figures.
 
@@ -25,8 +25,11 @@ async def serve_plaintext(
         application: answers.
         sockets: of its port. Closed at the end.
         limits: of the edge's connections, which hold here too.
-        started: from when on shared sockets are accepted from (`listener.is_shared`).
+        started: from when on shared sockets are accepted from (`listener.is_shared`); None for at once.
     """
+    if started is None:
+        started = trio.Event()
+        started.set()
     never = Drain(delay_seconds=0, limit_seconds=math.inf)
     try:
         await worker.serve(application, sockets, None, limits=limits, started=started, drain=never, metrics=Metrics())

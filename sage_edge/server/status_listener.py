@@ -47,12 +47,10 @@ async def serve_status(
         overview = read_overview(take_snapshot(), time.time())
         return Status(overview, history, problems.latest, find_applications())
 
-    at_once = trio.Event()
-    at_once.set()
     page = NativeApplication(build_status_page(take_status, version=__version__, is_local=_is_local(sockets)))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_sampling, history, take_snapshot)
-        await serve_plaintext(page, sockets, limits=limits, started=at_once)
+        await serve_plaintext(page, sockets, limits=limits)
 
 
 def _is_local(sockets: Sequence[socket.socket]) -> bool:
