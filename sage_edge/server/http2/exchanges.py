@@ -1,23 +1,180 @@
-"""From a request on a stream to the exchange that an application gets."""
+"""From what a client sends on its streams to the exchanges that applications get (RFC 9113 section 8)."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
+import structlog
+
 from sage_edge.app.exchange import Exchange
-from sage_edge.server.carrier import Host
+from sage_edge.core.exchange import Cause
+from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.http2.frames import ErrorCode
 from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
-from sage_edge.server.http2.request import MalformedError, RefusedError, Request, read_request
+from sage_edge.server.http2.outbound import Outbound
+from sage_edge.server.http2.request import MalformedError, RefusedError, Request, check_fields, read_request
 from sage_edge.server.http2.stream import Stream
+from sage_edge.server.http2.streams import Streams
+from sage_edge.server.http2.windows import ReceiveWindow
 from sage_edge.server.http_exchange import HTTPExchange
+from sage_edge.server.refusal import note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
 
+log = structlog.get_logger(__name__)
+
 HTTP_VERSION = "2"
 
 
-def open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: bool) -> Exchange:
+class Exchanges:
+    """One connection's: those whose applications run, and those that are about to begin.
+
+    Args:
+        host: the connection's shell.
+        streams: of the connection.
+        out: what it writes.
+        window: its own, for what the client sends.
+    """
+
+    def __init__(self, host: Host, streams: Streams, out: Outbound, window: ReceiveWindow) -> None:
+        self._host = host
+        self._streams = streams
+        self._out = out
+        self._window = window
+        self._new: list[Exchange] = []
+        self._running = 0
+
+    @property
+    def has_new(self) -> bool:
+        """Whether some are about to begin."""
+        return bool(self._new)
+
+    def run_new(self) -> None:
+        """Begin those that came with the last bytes.
+
+        Only once all of these are gone through: what was reset in the same breath need not begin, and a small body
+        has come too.
+        """
+        new, self._new = self._new, []
+        for exchange in new:
+            if not exchange.is_client_gone:
+                self._running += 1
+                self._host.run_exchange(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        """The application has ended."""
+        self._running -= 1
+        exchange.end()
+
+    def open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
+        """A request on a new stream.
+
+        Raises:
+            BudgetFault: too many of them are none.
+        """
+        host, streams = self._host, self._streams
+        limits = host.limits
+        is_full = len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams
+        if is_full or host.account.is_exhausted:
+            host.metrics.limits_exceeded.add("streams" if is_full else "buffered_bytes")
+            streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
+            return
+        stream = Stream(streams, host, self._out, self._window, stream_id)
+        stream.is_remote_closed = is_last
+        try:
+            exchange = _open_exchange(stream, fields, host, is_last=is_last)
+        except MalformedError as error:
+            log.debug("malformed request", stream=stream_id, reason=str(error))
+            host.metrics.protocol_errors.add(HTTP_VERSION, "malformed_request")
+            streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        except RefusedError as refused:
+            self._note_refusal(stream, refused.status)
+            streams.add(stream)
+            _answer(stream, refused.status, refused.fields)
+            return
+        streams.add(stream)
+        stream.exchange = exchange
+        exchange.stream_id = stream_id
+        if is_last:
+            exchange.deliver_body(b"", is_last=True)
+        self._new.append(exchange)
+
+    def take_trailers(self, stream: Stream, fields: list[Field], *, is_last: bool) -> None:
+        """A second header section, which ends the body (section 8.1).
+
+        Raises:
+            BudgetFault: a stream was reset for it, one too many.
+        """
+        if stream.is_remote_closed:
+            self._streams.reset(stream, ErrorCode.STREAM_CLOSED)
+            return
+        try:
+            if stream.is_tunnel:
+                raise MalformedError("fields within a tunnel")  # section 8.5
+            if not is_last:
+                raise MalformedError("a second header section that is no trailers")
+            check_fields(fields)
+        except MalformedError:
+            self._streams.reset(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        self.take_body(stream, b"", is_last=True)
+
+    def take_body(self, stream: Stream, data: bytes, *, is_last: bool) -> None:
+        """A piece of a body. What nobody will read is credited to the connection at once (section 6.9).
+
+        Raises:
+            BudgetFault: a stream was reset for it, one too many.
+        """
+        size_bytes = len(data)
+        if not stream.count_announced(size_bytes, is_last=is_last):
+            self._window.credit(size_bytes)
+            self._streams.reset(stream, ErrorCode.PROTOCOL_ERROR)  # section 8.1.1
+            return
+        exchange = stream.exchange
+        stream.is_remote_closed = is_last
+        if exchange is None or stream.has_ended:
+            # Answered before all of it had come. It is let in, up to the stream's window, since not every
+            # client can read an answer whose stream was reset.
+            self._window.credit(size_bytes)
+            if not stream.queued_bytes:
+                self._streams.finish(stream)
+            return
+        stream.note_unread(size_bytes)
+        if not stream.is_tunnel:
+            exchange.received_bytes += size_bytes
+            if exchange.received_bytes > self._host.limits.max_body_bytes:
+                self._refuse_body(stream, exchange)
+                return
+        if self._host.account.is_exhausted:
+            self._host.metrics.limits_exceeded.add("buffered_bytes")
+            self._streams.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
+        elif size_bytes or is_last:
+            exchange.deliver_body(data, is_last=is_last)
+
+    def _refuse_body(self, stream: Stream, exchange: Exchange) -> None:
+        """End a request whose body is too long, with an answer if there was none."""
+        if exchange.progress.has_started:
+            self._streams.reset(stream, ErrorCode.CANCEL)
+            return
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        exchange.status = status.value
+        _answer(stream, status)
+        if exchange in self._new:  # which will not run
+            self._note_refusal(stream, status)
+        exchange.lose_client(Cause.REFUSED)
+
+    def _note_refusal(self, stream: Stream, status: HTTPStatus) -> None:
+        note_refusal(self._host, HTTP_VERSION, status, status.phrase.lower(), stream=stream.stream_id)
+
+
+def _answer(stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:
+    """Answer without an application."""
+    stream.start(status, [(b"content-length", b"0"), *fields], is_last=True)
+
+
+def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: bool) -> Exchange:
     """The exchange of a new stream.
 
     Args:

@@ -7,7 +7,6 @@ take turns frame by frame, so that none waits for another's length (RFC 9113 sec
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sage_edge.server.http2 import frames
@@ -24,16 +23,12 @@ MAX_FRAME_BYTES = frames.DEFAULT_FRAME_BYTES
 class Outbound:
     """One connection's.
 
-    Args:
-        when_sent: called with a stream whose last byte was taken.
-
     Attributes:
         window_bytes: what the client takes on the connection.
         data_frames: how many DATA frames were made; whoever counts them sets it back.
     """
 
-    def __init__(self, when_sent: Callable[[Stream], None]) -> None:
-        self._when_sent = when_sent
+    def __init__(self) -> None:
         self._control: list[bytes] = []
         self._turns: deque[Stream] = deque()
         self._table_update = b""
@@ -113,7 +108,7 @@ class Outbound:
         if is_over:
             if stream.trailers is not None:
                 parts.append(self._headers(stream.stream_id, stream.trailers, is_last=True))
-            self._when_sent(stream)
+            stream.note_all_written()
 
     def _headers(self, stream_id: int, block: bytes, *, is_last: bool) -> bytes:
         block = self._table_update + block

@@ -9,13 +9,12 @@ from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import MESSAGE_COST_BYTES
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2 import frames
-from sage_edge.server.http2.closed import Ending
 from sage_edge.server.http2.hpack import encode_fields, encode_status
 from sage_edge.server.http2.outbound import Outbound
 from sage_edge.server.http2.windows import CREDIT_DIVISOR, ReceiveWindow
 
 if TYPE_CHECKING:
-    from sage_edge.server.http2.connection import HTTP2Connection
+    from sage_edge.server.http2.streams import Streams
 
 STALL_PROGRESS_BYTES = 4096
 """Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
@@ -25,18 +24,17 @@ class Stream:
     """A stream that is open or half closed; the carrier of its exchange.
 
     Args:
-        connection: it belongs to.
+        streams: of its connection.
         host: the connection's shell.
         out: what the connection writes.
         window: the connection's, for what the client sends.
         stream_id: its number.
-        send_window_bytes: what the client takes at first.
     """
 
     __slots__ = (
-        "_connection",
         "_host",
         "_out",
+        "_streams",
         "_window",
         "exchange",
         "has_ended",
@@ -61,24 +59,23 @@ class Stream:
 
     def __init__(
         self,
-        connection: HTTP2Connection,
+        streams: Streams,
         host: Host,
         out: Outbound,
         window: ReceiveWindow,
         stream_id: int,
-        send_window_bytes: int,
     ) -> None:
-        self._connection = connection
+        self._streams = streams
         self._host = host
         self._out = out
         self._window = window
         self.stream_id = stream_id
-        self.send_window_bytes = send_window_bytes
+        self.send_window_bytes = streams.send_window_bytes
         self.receive_window_bytes = host.limits.stream_window_bytes
         self.exchange: Exchange | None = None  # None: answered without an application
         self.is_remote_closed = False
         self.is_tunnel = False  # a WebSocket's: silence is no fault
-        self.last_received_at = 0.0
+        self.last_received_at = host.clock()
         self.missing_bytes: int | None = None  # of the body, where its length was announced
         self.unread_bytes = 0  # received, and not yet taken by the application
         self.unread_cost_bytes = 0  # the same with what its messages take in memory
@@ -159,12 +156,9 @@ class Stream:
             self._host.wake()
 
     def abort(self) -> None:
-        """Reset the stream, whose answer will not be completed, so that its client does not wait (section 8.1)."""
+        """The answer will not be completed."""
         if not self.is_aborted:
-            self._connection.forget(self, Ending.SERVER_RESET)
-            if self.exchange is not None:
-                self.exchange.lose_client()
-            self._out.control(frames.rst_stream_frame(self.stream_id, frames.ErrorCode.INTERNAL_ERROR))
+            self._streams.abort(self)
             self._host.wake()
 
     # The connection's side.
@@ -210,6 +204,17 @@ class Stream:
         if self.exchange is not None:
             self.exchange.note_written(size_bytes)
 
+    def note_all_written(self) -> None:
+        """The last of the answer is on its way."""
+        self._streams.finish(self)
+
+    def count_announced(self, size_bytes: int, *, is_last: bool) -> bool:
+        """Count a piece of the body; False where it is not as long as was announced."""
+        if self.missing_bytes is None:
+            return True
+        self.missing_bytes -= size_bytes
+        return self.missing_bytes >= 0 and not (is_last and self.missing_bytes)
+
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
         """Whether the next piece of the body is awaited for too long. Not while the application lags behind."""
         is_tunnel = self.is_tunnel and not self.has_ended
@@ -250,5 +255,5 @@ class Stream:
         """A frame that waits for no window was sent."""
         if is_last:
             self.has_ended = True
-            self._connection.finish(self)
+            self._streams.finish(self)
         self._host.wake()

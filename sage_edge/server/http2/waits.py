@@ -21,10 +21,14 @@ class Waits:
         self._block = 0  # which header block is open
         self._block_since = now
         self.has_greeted = False
-        self.idle_since = now
 
-    def check(self, now: float, codec: Codec, *, has_streams: bool) -> None:
+    def check(self, now: float, codec: Codec, *, idle_since: float | None) -> None:
         """Look at them.
+
+        Args:
+            now: seconds of the same clock.
+            codec: which may be within a header block.
+            idle_since: when the last stream ended; None while one is open.
 
         Raises:
             ConnectionFault: one is over its limit.
@@ -37,5 +41,5 @@ class Waits:
             self._block_since = now
         elif now - self._block_since > limits.header_seconds:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block took too long")
-        if not has_streams and now - self.idle_since > limits.idle_seconds:
+        if idle_since is not None and now - idle_since > limits.idle_seconds:
             raise ConnectionFault(ErrorCode.NO_ERROR, "idle")
