@@ -5,6 +5,8 @@ Time is passed in. What an exhausted budget leads to is decided where it is spen
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 
 class Budget:
     """So many in an interval, used up at once or spread out: a token bucket.
@@ -47,7 +49,7 @@ class ClientAccount:
         spent_seconds: what that took of the turn.
     """
 
-    __slots__ = ("_max_buffered_bytes", "buffered_bytes", "connections", "spent_seconds", "turn")
+    __slots__ = ("__weakref__", "_max_buffered_bytes", "buffered_bytes", "connections", "spent_seconds", "turn")
 
     def __init__(self, max_buffered_bytes: int) -> None:
         self._max_buffered_bytes = max_buffered_bytes
@@ -63,19 +65,24 @@ class ClientAccount:
 
 
 class Accounts:
-    """The accounts of all client addresses that have a connection."""
+    """The accounts of all client addresses that have a connection, or whose requests still run.
+
+    Attributes:
+        connections: how many are open.
+    """
 
     def __init__(self, *, max_connections: int, max_connections_per_client: int, max_buffered_bytes: int) -> None:
         self._max_connections = max_connections
         self._max_connections_per_client = max_connections_per_client
         self._max_buffered_bytes = max_buffered_bytes
-        self._by_client: dict[str, ClientAccount] = {}
-        self._connections = 0
+        # An account is kept by what it is charged for, so that nobody starts anew by leaving.
+        self._by_client: WeakValueDictionary[str, ClientAccount] = WeakValueDictionary()
+        self.connections = 0
 
     @property
     def is_full(self) -> bool:
         """Whether as many connections are open as may be."""
-        return self._connections >= self._max_connections
+        return self.connections >= self._max_connections
 
     def open(self, client: str) -> ClientAccount | None:
         """Account for a new connection; None where it is one too many."""
@@ -85,14 +92,11 @@ class Accounts:
         if self.is_full or account.connections >= self._max_connections_per_client:
             return None
         self._by_client[client] = account
-        self._connections += 1
+        self.connections += 1
         account.connections += 1
         return account
 
-    def close(self, client: str) -> None:
-        """The connection has ended."""
-        account = self._by_client[client]
+    def close(self, account: ClientAccount) -> None:
+        """One of its connections was closed."""
         account.connections -= 1
-        self._connections -= 1
-        if not account.connections:
-            del self._by_client[client]
+        self.connections -= 1

@@ -21,7 +21,7 @@ class Limits:
         connection_window_bytes: the same on all streams of a connection.
         handshake_seconds: for TLS.
         header_seconds: for a request's head, from its first byte, and HTTP/2's preface.
-        body_seconds: for the next piece of a request's body.
+        body_seconds: for the next piece of a request's body, until its answer begins.
         idle_seconds: without a request.
         stall_seconds: without progress of what a client is sent.
         cancel_grace_seconds: how long a request may go on after its client left.

@@ -103,6 +103,7 @@ class ConnectionProtocol(Protocol):
         has_output: `take_output` would return something.
         may_read: False while what was read waits for room.
         is_idle: no request is in flight.
+        is_answered: no answer is incomplete, though some may wait to be written.
         requests_in_flight: how many are, up to the last byte of their answers.
     """
 
@@ -114,6 +115,8 @@ class ConnectionProtocol(Protocol):
     def may_read(self) -> bool: ...  # noqa: D102
     @property
     def is_idle(self) -> bool: ...  # noqa: D102
+    @property
+    def is_answered(self) -> bool: ...  # noqa: D102
     @property
     def requests_in_flight(self) -> int: ...  # noqa: D102
 

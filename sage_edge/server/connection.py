@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextvars
 import itertools
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,9 @@ TURN_BYTES = 64 * 1024
 """What a connection writes at once, before it lets the others go on."""
 LINGER_SECONDS = 2.0
 """How long what a client still sends is discarded, before a connection is closed on it."""
+
+LAST_OPENING_SECONDS = 3.0
+"""How long a connection has to come to its protocol once the drain has begun."""
 
 _identifiers = itertools.count(1)
 
@@ -76,9 +80,12 @@ class Connection:
         service: what it shares with others.
         sock: as accepted, not blocking. Closed at the end.
         account: of the client's address.
+        when_closed: called once, when the socket is; an application may go on for a while.
     """
 
-    def __init__(self, service: Service, sock: socket.socket, account: ClientAccount) -> None:
+    def __init__(
+        self, service: Service, sock: socket.socket, account: ClientAccount, when_closed: Callable[[], None]
+    ) -> None:
         self.limits = service.limits
         self.metrics = service.metrics
         self.account = account
@@ -92,11 +99,13 @@ class Connection:
         self.is_dirty = self.is_gathering = False  # the flusher's marks
         self.flushed_at = -1.0
         self._service = service
+        self._when_closed = when_closed
         self._transport: Transport = Plaintext()
         self._protocol: ConnectionProtocol
         self._has_protocol = False
         self._nursery: trio.Nursery
         self._context: contextvars.Context
+        self._opening = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._unsent: memoryview | bytes = b""
         self._blocked_since: float | None = None  # since when the socket takes nothing
@@ -104,6 +113,7 @@ class Connection:
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
         self._is_draining = False
+        self._has_input_ended = False
         self._is_ending = False
         self._ending_since = 0.0
 
@@ -126,10 +136,10 @@ class Connection:
         name = None
         balancers = self._service.balancers
         if balancers is not None and balancers.trusts(self.client[0] if self.client else None):
-            with trio.fail_after(self.limits.handshake_seconds):
+            with self._limit_opening():
                 await self._take_proxy_header()
         if self._service.tls is not None:
-            with measured_handshake(self.metrics), trio.fail_after(self.limits.handshake_seconds):
+            with measured_handshake(self.metrics), self._limit_opening():
                 self._transport, self.tls = await shake_hands(self._socket, self._share, self._service.tls)
                 name = self._transport.alpn_protocol
         self._become(HTTP2Connection(self) if name == "h2" else HTTP1Connection(self))
@@ -223,6 +233,7 @@ class Connection:
     def drain(self) -> None:
         """Take no new requests, and end once those in flight are over."""
         self._is_draining = True
+        self._opening.deadline = min(self._opening.deadline, trio.current_time() + LAST_OPENING_SECONDS)
         if self._has_protocol:
             self._protocol.drain()
 
@@ -244,6 +255,14 @@ class Connection:
         if self._is_draining:
             protocol.drain()
 
+    @contextmanager
+    def _limit_opening(self) -> Iterator[None]:
+        seconds = self.limits.handshake_seconds
+        if self._is_draining:
+            seconds = min(seconds, LAST_OPENING_SECONDS)
+        with trio.fail_after(seconds) as self._opening:
+            yield
+
     async def _take_proxy_header(self) -> None:
         try:
             header = await read_proxy_header(self._socket)
@@ -263,11 +282,12 @@ class Connection:
                 self._protocol.receive(data)
             self._share.end()
             if has_ended:
+                self._has_input_ended = True
+                while self._has_last_words():
+                    await self._resume()
                 return
             while not self._can_read():
-                self._resumed = trio.Event()
-                await self._resumed.wait()
-                self._resumed = None
+                await self._resume()
             data = await self._socket.receive()
             data, has_ended = self._transport.receive(data)
             if self._transport.has_answers:
@@ -275,6 +295,16 @@ class Connection:
 
     def _can_read(self) -> bool:
         return self._is_ending or self._protocol.may_read
+
+    def _has_last_words(self) -> bool:
+        """Whether a client that has ended its side has whole answers to come, which it may still read."""
+        return self._protocol.is_answered and bool(self._unsent or self._protocol.has_output)
+
+    async def _resume(self) -> None:
+        """Wait until all that is ready was written."""
+        self._resumed = trio.Event()
+        await self._resumed.wait()
+        self._resumed = None
 
     async def _wait_for_room(self) -> None:
         if await self._socket.wait_for_room():
@@ -308,7 +338,7 @@ class Connection:
             self._cause = Cause.STALLED
             self.cut()
             return
-        if self._resumed is not None and self._socket.has_hung_up:
+        if self._resumed is not None and not self._has_input_ended and self._socket.has_hung_up:
             self.cut()
             return
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
@@ -346,6 +376,7 @@ class Connection:
         if self._socket.is_closed:
             return
         self._socket.close()
+        self._when_closed()
         self._lose()
 
     def _let_go(self) -> None:

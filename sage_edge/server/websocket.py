@@ -12,6 +12,8 @@ from sage_edge.server.http_exchange import complete_fields
 from sage_edge.server.websocket_handshake import WebSocketOffer
 from sage_edge.server.websocket_session import WebSocketSession
 
+LAST_MESSAGES_BYTES = 256 * 1024
+"""How much of what a client said before it left its application still gets, whether it keeps up or not."""
 DECODED_BYTES = 4096
 """How much is inflated at once, since each byte may hold a thousand."""
 ABNORMAL_CLOSE = 1006
@@ -98,13 +100,16 @@ class WebSocketExchange(Exchange):
             self._decode()
         if is_last:
             # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
+            self._decode_last()
             if not self._has_closed:
                 self._has_closed = True
                 self._carrier.write(b"", is_last=True)
             self.lose_client()
 
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
-        """The connection or stream is gone, and with it what the application has not taken."""
+        """The connection or stream is gone. What came before is delivered before that is."""
+        if cause is Cause.CLIENT_LEFT:
+            self._decode_last()
         self._undecoded.clear()
         super().lose_client(cause)
 
@@ -151,9 +156,9 @@ class WebSocketExchange(Exchange):
         self.deliver({"type": "websocket.disconnect", "code": message.get("code") or 1000, "reason": ""})
         self._flush(is_last=True)
 
-    def _decode(self) -> None:
-        """Read on, as long as the application takes what comes (a byte may hold a thousand)."""
-        while self._undecoded and self._untaken_bytes <= HIGH_WATER_BYTES and not self._is_client_closing:
+    def _decode(self, limit_bytes: int = HIGH_WATER_BYTES) -> None:
+        """Read on, as long as no more than that waits for the application (a byte may hold a thousand)."""
+        while self._undecoded and self._untaken_bytes <= limit_bytes and not self._is_client_closing:
             data = self._undecoded.popleft()
             if len(data) > DECODED_BYTES:
                 self._undecoded.appendleft(data[DECODED_BYTES:])
@@ -175,6 +180,10 @@ class WebSocketExchange(Exchange):
         if not self._undecoded:
             size_bytes, self._uncredited_bytes = self._uncredited_bytes, 0
             self._carrier.credit(size_bytes)
+
+    def _decode_last(self) -> None:
+        if not self._account.is_exhausted:
+            self._decode(LAST_MESSAGES_BYTES)
 
     def _flush(self, *, is_last: bool = False) -> None:
         data = self._session.take_output()

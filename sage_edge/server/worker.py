@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -187,14 +188,14 @@ class Worker:
         try:
             sock.setblocking(False)
             _tune(sock)
-            connection = Connection(self._service, sock, account)
+            connection = Connection(self._service, sock, account, partial(self._accounts.close, account))
         except OSError:  # the client has left already
             sock.close()
-            self._accounts.close(client)
+            self._accounts.close(account)
             return
-        connections.start_soon(self._run, connection, client)
+        connections.start_soon(self._run, connection)
 
-    async def _run(self, connection: Connection, client: str) -> None:
+    async def _run(self, connection: Connection) -> None:
         self._connections.add(connection)
         if self._is_draining:
             connection.drain()
@@ -202,7 +203,6 @@ class Worker:
             await connection.run()
         finally:
             self._connections.discard(connection)
-            self._accounts.close(client)
 
     def _count_streams(self) -> int:
         return sum(connection.requests_in_flight for connection in self._connections)
@@ -228,7 +228,7 @@ class Worker:
             self._refused = 0
 
     def _count_connections(self) -> None:
-        self._metrics.connections_open.of().number = len(self._connections)
+        self._metrics.connections_open.of().number = self._accounts.connections
 
     async def _wait_for_resources(self, error: OSError) -> None:
         self._metrics.connections_refused.add("no_resources")

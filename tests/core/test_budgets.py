@@ -149,7 +149,7 @@ class AccountsMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def close(self, data: st.DataObject) -> None:
         client = data.draw(st.sampled_from(sorted(self.open_accounts)))
-        self.accounts.close(client)
+        self.accounts.close(self.open_accounts[client])
         self.connections[client] -= 1
         if not self.connections[client]:
             del self.open_accounts[client]
@@ -176,18 +176,30 @@ def test_a_client_that_has_left_is_forgotten_with_what_it_had() -> None:
     first = accounts.open("192.0.2.1")
     assert first is not None
     first.buffered_bytes = 5
-    accounts.close("192.0.2.1")
+    accounts.close(first)
+    del first
     second = accounts.open("192.0.2.1")
     assert second is not None
-    assert second is not first
     assert not second.is_exhausted
+
+
+def test_a_client_that_comes_back_while_something_of_its_runs_has_not_shed_what_that_takes() -> None:
+    accounts = Accounts(max_connections=10, max_connections_per_client=1, max_buffered_bytes=1)
+    first = accounts.open("192.0.2.1")
+    assert first is not None
+    first.buffered_bytes = 5
+    accounts.close(first)
+    second = accounts.open("192.0.2.1")
+    assert second is first
+    assert second.connections == 1
+    assert second.is_exhausted
 
 
 def test_a_connection_that_was_refused_leaves_nothing_behind() -> None:
     accounts = Accounts(max_connections=1, max_connections_per_client=1, max_buffered_bytes=1)
-    assert accounts.open("192.0.2.1") is not None
+    account = accounts.open("192.0.2.1")
+    assert account is not None
     assert accounts.open("192.0.2.2") is None
-    with pytest.raises(KeyError):
-        accounts.close("192.0.2.2")
-    accounts.close("192.0.2.1")
+    accounts.close(account)
+    assert accounts.connections == 0
     assert accounts.open("192.0.2.2") is not None

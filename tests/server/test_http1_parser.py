@@ -87,23 +87,20 @@ def test_a_bare_line_feed_is_found_wherever_the_stream_is_cut(line: bytes) -> No
 
 
 def test_whether_a_head_has_begun(parser: RequestParser) -> None:
-    def claims() -> tuple[bool, bool]:
-        return parser.has_begun, parser.is_between_requests
-
-    assert claims() == (False, True)
+    assert not parser.has_begun
     parser.feed(b"\r\n")
     assert parser.next_event() is None
-    assert claims() == (False, True)
+    assert not parser.has_begun
     parser.feed(get()[:1])
     assert parser.next_event() is None
-    assert claims() == (True, False)
+    assert parser.has_begun
     parser.feed(get()[1:])
     parser.next_event()
-    assert claims() == (False, False)
+    assert not parser.has_begun
     parser.next_event()
-    assert claims() == (False, False)
+    assert not parser.has_begun
     parser.start_next()
-    assert claims() == (False, True)
+    assert not parser.has_begun
 
 
 def test_nothing_is_read_behind_a_fault(parser: RequestParser) -> None:
@@ -151,32 +148,3 @@ def test_what_follows_an_upgrade_is_left_alone(parser: RequestParser) -> None:
     assert parser.next_event() is None
     assert parser.take_rest() == b"\x81\x00\n"
     assert parser.take_rest() == b""
-
-
-@pytest.mark.parametrize("data", [b"", b"\r\n", get(), get() + b"\r\n"])
-def test_a_client_may_leave_between_requests(parser: RequestParser, data: bytes) -> None:
-    parser.feed(data)
-    while (event := parser.next_event()) is not None:
-        if isinstance(event, EndOfRequest):
-            parser.eof()
-            parser.start_next()
-    parser.eof()
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"G",
-        b"\r\nGET / HTTP/1.1\r\n",
-        HTTP2_PREFACE[:-1],
-        post(b"Content-Length: 2", body=b"1"),
-        post(b"Transfer-Encoding: chunked", body=b"1\r\n1\r\n0\r\n"),
-    ],
-)
-def test_a_client_that_leaves_within_a_request_is_told_apart(parser: RequestParser, data: bytes) -> None:
-    parser.feed(data)
-    while parser.next_event() is not None:
-        pass
-    with pytest.raises(BadRequestError, match="incomplete"):
-        parser.eof()
-    assert parser.next_event() is None

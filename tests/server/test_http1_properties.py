@@ -104,7 +104,6 @@ def test_any_bytes_are_read_or_refused_and_come_to_an_end(pieces: list[bytes]) -
                     break
             else:
                 raise AssertionError("the events do not come to an end")
-        parser.eof()
     except BadRequestError:
         assert parser.next_event() is None
     assert parser.buffered_bytes <= size_bytes

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 PIPELINED_BYTES = 64 * 1024
 """How much is read of the requests behind the one that is being answered."""
 FAREWELL_SECONDS = 1.0
-"""How long a connection without a request stays open while draining: one may be under way."""
+"""How long a connection without a whole request stays open while draining: one may be under way."""
 
 
 class HTTP1Connection:
@@ -88,6 +88,11 @@ class HTTP1Connection:
         return self._turn is None and not self._parser.has_begun
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the output is all that there will be for what was asked so far."""
+        return self._turn is None or self._is_turn_over
+
+    @property
     def requests_in_flight(self) -> int:
         """One or none."""
         return int(self._turn is not None)
@@ -135,16 +140,19 @@ class HTTP1Connection:
         if turn is not None:
             if turn.is_body_awaited and now - turn.last_received_at > limits.body_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body stopped coming.")
+        elif self.is_draining and now - self._drained_at > FAREWELL_SECONDS:
+            if self._parser.has_begun:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The server is shutting down.")
+            else:
+                self._close()
         elif self._parser.has_begun:
             if not self._has_begun:
                 self._has_begun = True
                 self._since = now
             elif now - self._since > limits.header_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's head took too long.")
-        else:
-            has_said_farewell = self.is_draining and now - self._drained_at > FAREWELL_SECONDS
-            if has_said_farewell or now - self._since > limits.idle_seconds:
-                self._close()
+        elif now - self._since > limits.idle_seconds:
+            self._close()
 
     def drain(self) -> None:
         """Answer the request in flight, or one that is under way, and end."""

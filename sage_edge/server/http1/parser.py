@@ -79,11 +79,6 @@ class RequestParser:
         return self._state in (_State.START, _State.HEAD) and len(self._buffer) > 0
 
     @property
-    def is_between_requests(self) -> bool:
-        """Whether the next request is waited for and nothing of it has come."""
-        return self._state in (_State.START, _State.HEAD) and not len(self._buffer)
-
-    @property
     def buffered_bytes(self) -> int:
         """What was fed and has not become an event."""
         return len(self._buffer)
@@ -121,16 +116,6 @@ class RequestParser:
     def take_rest(self) -> bytes:
         """All that is not read, which is another protocol's from here on."""
         return self._buffer.take(len(self._buffer))
-
-    def eof(self) -> None:
-        """The client sends nothing more. To be called when there is no next event.
-
-        Raises:
-            BadRequestError: a request is incomplete.
-        """
-        if self.has_begun or self._state in (_State.SIZED_BODY, _State.CHUNKED_BODY):
-            self._state = _State.CLOSED
-            raise malformed("The request is incomplete.")
 
     def _next_of_head(self) -> Request | HTTP2Preface | None:
         buffer = self._buffer

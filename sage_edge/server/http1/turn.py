@@ -44,9 +44,9 @@ class Turn:
 
     @property
     def is_body_awaited(self) -> bool:
-        """Whether the next piece of the body is the client's to send, and the application has taken the last."""
+        """Whether the next piece of the body is the client's to send, and nothing can be said before it has come."""
         is_asked = self.exchange is None or self.exchange.want is None  # a client may wait for 100 Continue
-        return is_asked and not (self.is_request_over or self.is_tunnel or self.unread_bytes)
+        return is_asked and not (self.is_request_over or self.has_started or self.unread_bytes)
 
     # The client's side.
 

@@ -88,6 +88,11 @@ class HTTP2Connection:
         return not self._streams
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the output is all that there will be for what was asked so far."""
+        return all(stream.has_ended for stream in self._streams)
+
+    @property
     def requests_in_flight(self) -> int:
         """How many streams are open."""
         return len(self._streams)

@@ -216,13 +216,21 @@ class Stream:
         return self.missing_bytes >= 0 and not (is_last and self.missing_bytes)
 
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
-        """Whether the next piece of the body is awaited for too long. Not while the application lags behind."""
-        is_tunnel = self.is_tunnel and not self.has_ended
-        is_asked = self.exchange is None or self.exchange.want is None  # a client may wait for 100 Continue
-        is_awaited = is_asked and not (
-            self.is_remote_closed or is_tunnel or self.unread_bytes or (self.has_ended and self.queued_bytes)
-        )
-        return is_awaited and now - self.last_received_at > limit_seconds
+        """Whether the next piece of the body is awaited for too long.
+
+        Not while the application lags behind, nor while it answers: a client may keep its side open for that long.
+        """
+        return self._is_body_awaited and now - self.last_received_at > limit_seconds
+
+    @property
+    def _is_body_awaited(self) -> bool:
+        if self.is_remote_closed or self.unread_bytes:
+            return False
+        exchange = self.exchange
+        if self.has_ended or exchange is None:
+            return not self.queued_bytes
+        # A client may wait for 100 Continue.
+        return not self.is_tunnel and exchange.want is None and not exchange.progress.has_started
 
     def is_stalled(self, now: float, limit_seconds: float) -> bool:
         """Whether the client has taken next to nothing of what is queued for too long. To be asked now and then."""

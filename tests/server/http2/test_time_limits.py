@@ -154,6 +154,19 @@ def test_a_body_is_not_awaited_while_the_application_does_not_read() -> None:
     assert client.answer(stream_id).reset_code == CANCEL
 
 
+def test_an_answer_that_has_begun_is_not_cut_for_a_body_that_does_not_come() -> None:
+    client = HTTP2Client(body_seconds=60)
+    stream_id, exchange = client.ask(method=b"POST", end=False)
+    exchange.write(start())
+    for _ in range(10):
+        exchange.write(body(b"data: token\n\n", more=True))
+        client.take()
+        pass_time(client, 59)
+    assert (client.answer(stream_id).body.count(b"token"), client.answer(stream_id).reset_code) == (10, None)
+    exchange.write(body())
+    assert client.answer(stream_id).has_ended
+
+
 def test_a_body_that_nobody_waits_for_any_more_is_given_up_without_reproach() -> None:
     client = HTTP2Client(body_seconds=60)
     stream_id, exchange = client.ask(method=b"POST", end=False)

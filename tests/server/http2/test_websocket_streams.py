@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_edge.app.exchange import Exchange
+from sage_edge.server.websocket import LAST_MESSAGES_BYTES
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data_frame, headers_frame, reset_frame
 from tests.kit.protocol_host import receive
@@ -170,6 +171,36 @@ def test_a_websocket_that_was_silent_for_long_has_time_to_answer_the_close() -> 
     client.send(data_frame(stream_id, CLOSE, end=True))
     assert client.answer(stream_id).reset_code is None
     assert client.connection.is_idle
+
+
+@pytest.mark.parametrize("ending", ["end of the stream", "reset", "connection lost"])
+def test_what_came_before_the_client_left_is_delivered_before_its_end(ending: str) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    message = b"\x82\xfe\x03\xe8\x00\x00\x00\x00" + bytes(1000)
+    for _ in range(200):  # more than is read ahead of a slow application
+        client.send(data_frame(stream_id, message))
+    client.send(data_frame(stream_id, CLOSE, end=ending == "end of the stream"))
+    if ending == "reset":
+        client.send(reset_frame(stream_id))
+    elif ending == "connection lost":
+        client.connection.lose()
+    for _ in range(200):
+        taken = receive(exchange)
+        assert taken is not None
+        assert taken["bytes"] == bytes(1000)
+    assert receive(exchange) == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+    if ending == "end of the stream":
+        assert client.answer(stream_id).body == b"\x88\x02\x03\xe8"
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_not_more_than_a_bound_is_kept_of_what_a_client_said_before_it_left() -> None:
+    client = HTTP2Client(max_buffered_bytes=300_000, stream_window_bytes=1_000_000, connection_window_bytes=2_000_000)
+    _, exchange = connect(client)
+    exchange.deliver_body((b"\x82\xfe\x03\xe8\x00\x00\x00\x00" + bytes(1000)) * 900, is_last=False)
+    client.connection.lose()
+    assert 200_000 < client.host.account.buffered_bytes <= LAST_MESSAGES_BYTES + 10_000
 
 
 def test_messages_stay_in_the_window_until_they_are_taken() -> None:

@@ -1,0 +1,105 @@
+"""How connections end that ended by halves: on one side, within what comes first, or before their application."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.edge import Edge, running_edge
+from tests.kit.raw_http1 import raw_http1
+
+SIZE_BYTES = 8_000_000
+
+GATEWAY = f"""
+import asyncio
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": bytes({SIZE_BYTES} if scope["path"] == "/large" else 2)}})
+    if scope["path"] == "/background":
+        await asyncio.Event().wait()
+"""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Path:
+    (tmp_path / "halves.py").write_text(GATEWAY)
+    return tmp_path
+
+
+@pytest.fixture
+def edge(gateway: Path) -> Iterator[Edge]:
+    options = ("--max-connections-per-client", "2", "--drain-seconds", "1")
+    with running_edge("--gateway", "halves:app", *options, cwd=gateway) as edge:
+        yield edge
+
+
+def read_to_the_end(sock: socket.socket) -> bytes:
+    data = bytearray()
+    while piece := sock.recv(65536):
+        data += piece
+    return bytes(data)
+
+
+def ask(path: str, *, version: str = "1.1", connection: str = "keep-alive") -> bytes:
+    return f"GET {path} HTTP/{version}\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_a_whole_answer_is_written_to_its_end_though_the_client_has_ended_its_side(
+    edge: Edge, version: str, connection: str
+) -> None:
+    with socket.socket() as sock:
+        sock.settimeout(30)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that most of it waits at the edge
+        sock.connect(("127.0.0.1", edge.port))
+        sock.sendall(ask("/large", version=version, connection=connection))
+        sock.recv(1)
+        sock.shutdown(socket.SHUT_WR)
+        assert SIZE_BYTES < len(read_to_the_end(sock)) < SIZE_BYTES + 1000
+
+
+def test_a_client_that_ends_its_side_and_does_not_read_is_cut(gateway: Path) -> None:
+    options = ("--gateway", "halves:app", "--stall-seconds", "1", "--log-level", "debug")
+    with running_edge(*options, cwd=gateway) as edge, raw_http1(edge) as sock:
+        sock.sendall(ask("/large"))
+        sock.recv(1)
+        sock.shutdown(socket.SHUT_WR)
+        edge.log.wait_for("client does not read")
+
+
+def test_an_application_that_goes_on_after_its_answer_takes_up_no_connection(edge: Edge) -> None:
+    for _ in range(5):
+        with raw_http1(edge) as sock:
+            sock.sendall(ask("/background", connection="close"))
+            assert read_to_the_end(sock).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["silent", "half a hello"])
+def test_a_drain_does_not_wait_for_half_a_handshake(gateway: Path, certificates: Path, data: bytes) -> None:
+    options = ("--gateway", "halves:app", "--handshake-seconds", "600", "--drain-seconds", "600")
+    with (
+        running_edge(*options, certificates=certificates, cwd=gateway) as edge,
+        socket.create_connection(("127.0.0.1", edge.port), timeout=30) as sock,
+    ):
+        sock.sendall(data)
+        with edge.client() as client:
+            client.get("/")  # by now the other is accepted
+        edge.process.send_signal(signal.SIGTERM)
+        assert edge.process.wait(15) == 0
+
+
+def test_a_drain_does_not_wait_for_half_a_head(gateway: Path) -> None:
+    options = ("--gateway", "halves:app", "--header-seconds", "600", "--drain-seconds", "600")
+    with running_edge(*options, cwd=gateway) as edge, raw_http1(edge) as sock:
+        sock.sendall(ask("/") + b"GET / HTTP/1.1\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+        edge.process.send_signal(signal.SIGTERM)
+        assert edge.process.wait(15) == 0
+        assert b"HTTP/1.1 503 " in read_to_the_end(sock)

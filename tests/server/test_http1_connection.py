@@ -1,0 +1,130 @@
+"""One http/1.1 connection: whose turn it is, limits of time, and the ways it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sage_edge.app.exchange import Exchange
+from sage_edge.core.exchange import Cause
+from sage_edge.server.http1.connection import FAREWELL_SECONDS, HTTP1Connection
+from tests.kit.protocol_host import FakeHost, body, default_limits, read_body, respond, start
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost:"
+
+
+class HTTP1Client:
+    """A client of a connection in memory, and the clock of both.
+
+    Args:
+        limits: that are not the defaults.
+    """
+
+    def __init__(self, **limits: Any) -> None:
+        self.host = FakeHost(default_limits(**limits))
+        self.connection = HTTP1Connection(self.host)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        self.connection.receive(data)
+
+    def ask(self, data: bytes = GET) -> Exchange:
+        """Send a request, and return its exchange."""
+        self.send(data)
+        return self.host.exchanges[-1]
+
+    def take(self) -> bytes:
+        """What the server says."""
+        output = b""
+        while data := self.connection.take_output(65536):
+            output += data
+        return output
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass, second by second."""
+        for _ in range(seconds):
+            self.host.now += 1
+            self.connection.check_time(self.host.now)
+
+
+def test_requests_are_answered_one_after_the_other() -> None:
+    client = HTTP1Client()
+    client.send(GET + GET)
+    assert len(client.host.exchanges) == 1
+    respond(client.host.exchanges[0], b"one", (b"content-length", b"3"))
+    assert client.take().endswith(b"\r\n\r\none")
+    assert len(client.host.exchanges) == 2
+    assert not client.connection.wants_close
+
+
+def test_a_body_that_does_not_come_is_given_up() -> None:
+    client = HTTP1Client(body_seconds=60)
+    exchange = client.ask(POST)
+    client.wait(60)
+    assert not exchange.is_client_gone
+    client.wait(1)
+    assert client.take().startswith(b"HTTP/1.1 408 ")
+    assert (exchange.cause, client.connection.wants_close) == (Cause.STALLED, True)
+
+
+def test_a_body_is_not_awaited_while_the_application_does_not_read() -> None:
+    client = HTTP1Client(body_seconds=60)
+    exchange = client.ask(POST + b"12")
+    client.wait(600)
+    assert not exchange.is_client_gone
+    assert read_body(exchange) == b"12"
+    client.wait(61)
+    assert exchange.is_client_gone
+
+
+def test_an_answer_that_has_begun_is_not_cut_for_a_body_that_does_not_come() -> None:
+    client = HTTP1Client(body_seconds=60)
+    exchange = client.ask(POST)
+    exchange.write(start())
+    for _ in range(10):
+        exchange.write(body(b"data: token\n\n", more=True))
+        client.wait(59)
+    exchange.write(body())
+    assert client.take().count(b"token") == 10
+    assert exchange.cause is None
+    assert client.connection.wants_close, "what would follow is the body"
+
+
+@pytest.mark.parametrize(("data", "answer"), [(b"", b""), (HALF_A_HEAD, b"HTTP/1.1 503 ")])
+def test_a_drain_waits_a_moment_for_a_request_that_may_be_under_way(data: bytes, answer: bytes) -> None:
+    client = HTTP1Client(header_seconds=15)
+    client.send(data)
+    client.connection.drain()
+    client.wait(int(FAREWELL_SECONDS))
+    assert not client.connection.wants_close
+    client.wait(1)
+    assert client.connection.wants_close
+    assert client.take()[: len(answer)] == answer
+
+
+def test_a_request_that_comes_in_that_moment_is_answered() -> None:
+    client = HTTP1Client()
+    client.send(HALF_A_HEAD)
+    client.connection.drain()
+    client.wait(1)
+    exchange = client.ask(GET.removeprefix(HALF_A_HEAD))
+    client.wait(10)
+    respond(exchange, b"fine")
+    assert b"connection: close" in client.take()
+    assert client.connection.wants_close
+
+
+def test_a_connection_is_answered_once_no_answer_is_incomplete() -> None:
+    client = HTTP1Client()
+    assert client.connection.is_answered
+    exchange = client.ask()
+    assert not client.connection.is_answered
+    exchange.write(start())
+    exchange.write(body(bytes(200_000), more=True))
+    assert not client.connection.is_answered
+    exchange.write(body())
+    assert client.connection.is_answered
+    assert client.connection.has_output
