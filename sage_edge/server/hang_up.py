@@ -10,12 +10,17 @@ import trio
 
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.notify import Notifier
+from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
 
 async def reload_on_hang_up(
-    store: CertificateStore | None, notifier: Notifier, describe_status: Callable[[], str], is_ready: Callable[[], bool]
+    store: CertificateStore | None,
+    notifier: Notifier,
+    describe_status: Callable[[], str],
+    is_ready: Callable[[], bool],
+    link: WorkerLink | None,
 ) -> None:
     """Load certificates again with each SIGHUP; runs until it is cancelled.
 
@@ -24,6 +29,7 @@ async def reload_on_hang_up(
         notifier: the service manager's, which is told of reloads once it has been told that the edge is ready.
         describe_status: the status line now.
         is_ready: whether that has happened, and no end has begun.
+        link: to the supervisor, where there is one, which is told of each reload's end.
     """
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
@@ -35,5 +41,7 @@ async def reload_on_hang_up(
             else:
                 log.info("loading certificates", signal="SIGHUP")
                 await store.reload()
+            if link is not None:
+                link.say("reloaded")
             if is_told and is_ready():
                 notifier.ready(describe_status())

@@ -110,6 +110,7 @@ async def run(
                     notifier,
                     describe_status,
                     lambda: readiness.phase is Phase.READY,
+                    link,
                 )
                 if plan.certificates is not None:
                     nursery.start_soon(plan.certificates.watch)

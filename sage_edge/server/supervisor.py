@@ -25,6 +25,7 @@ from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
 from sage_edge.server.notify import Notifier, keep_notified
+from sage_edge.server.place import Place, wait_for_any
 from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_process import WorkerProcess
 
@@ -36,6 +37,8 @@ LATE_SECONDS = 10.0
 """How long after its last moment to start or to drain a worker is killed."""
 AT_ONCE_SECONDS = 3.0
 """The same where it is to end at once."""
+RELOAD_SECONDS = 30.0
+"""How long the workers' loading of certificates is waited for before the service manager is told that it is over."""
 UNSTARTED_SECONDS = 1.0
 """How long to wait where the system cannot start another process."""
 
@@ -70,7 +73,7 @@ class Supervisor:
         self._command = command
         self._listeners = spread(listeners, settings.workers or 1)
         self._announce: Callable[[str | None, Mapping[str, str]], None] | None = announce
-        self._places = [_Place(number + 1) for number in range(settings.workers or 1)]
+        self._places = [Place(number + 1) for number in range(settings.workers or 1)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._notifier = notifier
         self._logs = logs
@@ -145,7 +148,7 @@ class Supervisor:
 
     # The life of a place: workers, one after the other.
 
-    async def _keep(self, place: _Place) -> None:
+    async def _keep(self, place: Place) -> None:
         if place is not self._places[0]:  # the first alone finds out whether a worker can start at all
             await wait_for_any(self._first_is_ready, self._stop)
         policy = RestartPolicy()
@@ -166,7 +169,7 @@ class Supervisor:
         if place.worker is not None:
             await self._drain(place.worker, is_replaced=False)
 
-    async def _replace_until_ended(self, place: _Place, worker: WorkerProcess) -> WorkerProcess:
+    async def _replace_until_ended(self, place: Place, worker: WorkerProcess) -> WorkerProcess:
         """Wait for the end of a place's worker, and put others in its place where that is asked for; the last."""
         while True:
             await wait_for_any(worker.ended, place.replacement_wanted, self._stop)
@@ -186,7 +189,7 @@ class Supervisor:
             place.replacement_wanted = trio.Event()
             place.replacement_done.set()
 
-    async def _start(self, place: _Place) -> WorkerProcess | None:
+    async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
         startup_seconds = 2 * self._settings.startup_seconds + LATE_SECONDS  # to import the gateway, and to start it
         worker = WorkerProcess(place.number, self._command, self._listeners, startup_seconds, self._note)
@@ -287,11 +290,25 @@ class Supervisor:
                         self._stop.set()
                 elif number == signal.SIGUSR2:
                     self._nursery.start_soon(self._restart)
+                elif number == signal.SIGHUP:
+                    watching.start_soon(self._reload)
                 else:
-                    if number == signal.SIGUSR1:
-                        self._logs.reopen()
+                    self._logs.reopen()
                     for worker in self._workers:
-                        worker.pass_on(signal.Signals(number))
+                        worker.pass_on(signal.SIGUSR1)
+
+    async def _reload(self) -> None:
+        """Have the workers load their certificates again, and tell the service manager once they have."""
+        is_told = not self._is_in_transition()
+        if is_told:
+            self._notifier.reloading("loading certificates")
+        with trio.move_on_after(RELOAD_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for worker in self._workers:
+                    if worker.pass_on(signal.SIGHUP):
+                        nursery.start_soon(wait_for_any, worker.reloaded, worker.ended)
+        if is_told and not self._stop.is_set():
+            self._notifier.ready(self._describe_status())
 
     async def _end_at_once(self) -> None:
         for worker in self._workers:
@@ -320,7 +337,7 @@ class Supervisor:
             self._is_restarting = False
         log.info("restarted workers", count=len(self._places))
 
-    async def _restart_one(self, place: _Place) -> bool:
+    async def _restart_one(self, place: Place) -> bool:
         place.replacement_done = trio.Event()
         if place.worker is not None:
             self._replace(place.worker, "restart")
@@ -335,40 +352,6 @@ class Supervisor:
                 worker = place.worker
                 if worker is not None and worker.is_ready and worker.memory_bytes > limits[place.number]:
                     self._replace(worker, f"it has {worker.memory_bytes / 2**20:.0f} MB of memory")
-
-
-class _Place:
-    """One of the workers there should be, whichever process it is.
-
-    Attributes:
-        worker: that is there; None before the first.
-        replacement_wanted: set to have another put in its place.
-        replacement_done: set once that was tried; `is_replaced` says whether it worked.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.worker: WorkerProcess | None = None
-        self.replacement_wanted = trio.Event()
-        self.replacement_done = trio.Event()
-        self.is_replaced = False
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its worker serves."""
-        return self.worker is not None and self.worker.is_ready
-
-
-async def wait_for_any(*events: trio.Event) -> None:
-    """Wait until one of them is set."""
-    async with trio.open_nursery() as nursery:
-
-        async def wait(event: trio.Event) -> None:
-            await event.wait()
-            nursery.cancel_scope.cancel()
-
-        for event in events:
-            nursery.start_soon(wait, event)
 
 
 def _describe_end(exit_code: int) -> str:

@@ -22,7 +22,9 @@ VARIABLE = "_SAGE_EDGE_WORKER"
 """Of a worker's environment: what it inherits."""
 BEAT_SECONDS = 1.0
 """How often a worker says that its loop turns."""
-LONGEST_LINE_BYTES = 64 * 1024
+READ_BYTES = 64 * 1024
+LONGEST_LINE_BYTES = 16 * 1024 * 1024
+"""Far more than the metrics of a worker take; what does not end by then is no message, nor is what follows it."""
 LONGEST_UNSENT_BYTES = 256 * 1024
 """What waits for an end that does not listen; more is lost, a line at a time."""
 
@@ -164,7 +166,7 @@ async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
-            data = sock.recv(LONGEST_LINE_BYTES)
+            data = sock.recv(READ_BYTES)
         except OSError:
             return
         if not data:
@@ -179,3 +181,6 @@ async def read_messages(sock: socket.socket) -> AsyncIterator[Message]:
                 yield message
             else:
                 log.warning("a line between supervisor and worker is no message", size_bytes=len(line))
+        if len(rest) > LONGEST_LINE_BYTES:
+            log.warning("a line between supervisor and worker does not end", size_bytes=len(rest))
+            return

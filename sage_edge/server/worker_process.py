@@ -35,6 +35,7 @@ class WorkerProcess:
 
     Attributes:
         ready: set once it has said so.
+        reloaded: set when it has next loaded its certificates again, whether they were good or not.
         ended: set once it has.
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
     """
@@ -49,6 +50,7 @@ class WorkerProcess:
     ) -> None:
         self.number = number
         self.ready = trio.Event()
+        self.reloaded = trio.Event()
         self.ended = trio.Event()
         self.exit_code: int | None = None
         self._command = command
@@ -137,10 +139,14 @@ class WorkerProcess:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
-    def pass_on(self, number: signal.Signals) -> None:
-        """Send it a signal that would end a process not yet ready for it. One that starts finds all files anew."""
+    def pass_on(self, number: signal.Signals) -> bool:
+        """Send it a signal, unless that would end it, for it has only just begun; whether it was sent.
+
+        One that starts finds all files anew.
+        """
         if self._has_spoken:
             self.send(number)
+        return self._has_spoken
 
     def drain(self, *, is_replaced: bool) -> None:
         """Have it finish what it does, and end; without the delay for balancers where another has its place."""
@@ -170,6 +176,9 @@ class WorkerProcess:
         if event == "ready" and not self.ready.is_set():
             self._ready_at = trio.current_time()
             self.ready.set()
+        elif event == "reloaded":
+            reloaded, self.reloaded = self.reloaded, trio.Event()
+            reloaded.set()
         self._on_event(self, event, message)
 
     async def _watch_silence(self) -> None:

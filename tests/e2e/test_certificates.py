@@ -185,6 +185,26 @@ def test_systemd_is_told_of_a_reload_and_of_its_end(tmp_path: Path, authority: t
         edge.log.wait_for("certificate loaded" if is_good else "certificates not loaded")
 
 
+@pytest.mark.parametrize("is_good", [True, False])
+def test_systemd_is_told_of_a_reload_and_of_its_end_in_all_workers(
+    tmp_path: Path, authority: trustme.CA, is_good: bool
+) -> None:
+    write_pair(tmp_path, authority, "localhost")
+    manager = Manager(tmp_path / "notify")
+    env = {"NOTIFY_SOCKET": str(manager.path)}
+    with (
+        manager.sock,
+        running_edge("--no-llm", "--workers", "2", certificates=tmp_path, env=env) as edge,
+    ):
+        edge.log.wait_for("worker ready", count=2)
+        if not is_good:
+            (tmp_path / "key.pem").write_bytes(b"")
+        edge.process.send_signal(signal.SIGHUP)
+        manager.wait_for("^RELOADING=1\nMONOTONIC_USEC=")
+        manager.wait_for("^READY=1\nSTATUS=serving: 2 of 2 workers are ready")
+        edge.log.wait_for("certificate loaded" if is_good else "certificates not loaded", count=2)
+
+
 def test_workers_all_load_what_has_changed(tmp_path: Path, authority: trustme.CA) -> None:
     write_pair(tmp_path, authority, "localhost")
     with running_edge("--no-llm", "--workers", "2", certificates=tmp_path) as edge:

@@ -1,0 +1,82 @@
+"""What supervisor and workers tell each other: whole messages, whatever else comes and whoever does not listen."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+import structlog.testing
+import trio
+
+from sage_edge.server import worker_link
+from sage_edge.server.worker_link import LONGEST_UNSENT_BYTES, Message, MessageSender, read_messages
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
+
+
+async def read_all(sock: socket.socket) -> list[Message]:
+    return [message async for message in read_messages(sock)]
+
+
+async def test_messages_arrive_in_order_however_they_are_cut(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    messages = [{"event": "ready", "text": "a\nb"}, {"event": "metrics", "numbers": list(range(100))}]
+    data = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    found: list[list[Message]] = []
+
+    async def read() -> None:
+        found.append(await read_all(other))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for index in range(len(data)):
+            one.send(data[index : index + 1])
+            await trio.lowlevel.checkpoint()
+        one.shutdown(socket.SHUT_WR)
+    assert found == [messages]
+
+
+async def test_what_is_no_message_is_told_and_left_out(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    one.send(b'from a library\n\xff\n[1]\n{"event": "alive"}\n{"event": "cut')
+    one.shutdown(socket.SHUT_WR)
+    with structlog.testing.capture_logs() as lines:
+        assert await read_all(other) == [{"event": "alive"}]
+    assert [line["size_bytes"] for line in lines] == [14, 1, 3]
+
+
+async def test_a_line_that_does_not_end_ends_the_link(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_link, "LONGEST_LINE_BYTES", 1000)
+    one, other = pair
+    one.send(b'{"event": "alive"}\n' + b"x" * 1001)
+    with structlog.testing.capture_logs() as lines:
+        assert await read_all(other) == [{"event": "alive"}]
+    assert [line["event"] for line in lines] == ["a line between supervisor and worker does not end"]
+
+
+async def test_an_end_that_does_not_listen_is_not_waited_for_and_costs_a_bounded_amount(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    one, other = pair
+    sender = MessageSender(one)
+    for number in range(5000):
+        sender.send({"event": "metrics", "number": number, "text": "x" * 1000})
+    received = 0
+    while True:  # what the system holds, and what waited
+        try:
+            received += len(other.recv(65536))
+        except BlockingIOError:
+            break
+        sender.send({"event": "alive"})
+    assert LONGEST_UNSENT_BYTES < received < 5_000_000
