@@ -46,7 +46,8 @@ def main(
 ) -> None:
     """Compare the edge with its peers: the same application, certificate and loads, each server on one core."""
     chosen_loads = _chosen(LOADS, loads or (",".join(QUICK) if quick else ""), "--loads")
-    chosen_servers = _chosen(SERVERS, servers, "--servers")
+    default_servers = ",".join(server.name for server in SERVERS if server.is_default)
+    chosen_servers = _chosen(SERVERS, servers or default_servers, "--servers")
     turn = seconds or (1.0 if quick else 3.0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended
     allow_many_files()

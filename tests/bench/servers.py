@@ -57,6 +57,7 @@ class Server:
     commands: Commands
     is_program: bool = False
     http1: bool = False  # speaks HTTP/1.1 alone: left out where h2load is absent
+    is_default: bool = True  # otherwise it is measured where it is asked for by name
 
     @property
     def is_present(self) -> bool:
@@ -84,11 +85,12 @@ def _python(*arguments: object) -> list[str]:
     return [sys.executable, "-m", *map(str, arguments)]
 
 
-def _edge(application: str, loop: str) -> Commands:
+def _edge(application: str, loop: str, *, is_measured: bool = True) -> Commands:
     def commands(place: Place) -> list[list[str]]:
         listen = ("--host", "127.0.0.1", "--port", place.port, "--certfile", place.certificate, "--keyfile", place.key)
         gateway = ("--gateway", application, "--gateway-loop", loop)
-        own = ("--metrics-bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0")  # measured, and beside another edge
+        address = "127.0.0.1:0" if is_measured else "none"  # a port of its own, beside another edge
+        own = ("--metrics-bind", address, "--admin-bind", address)
         return [_python("sage_edge", "serve", *gateway, *listen, *own, "--no-access-log", "--log-level", "warning")]
 
     return commands
@@ -186,6 +188,9 @@ SERVERS = (
     Server("uvicorn", "uvicorn", _uvicorn, http1=True),
     Server("nginx", "nginx", _nginx, is_program=True),
     Server("caddy", "caddy", _caddy, is_program=True),
+    # What metrics and the status page cost.
+    Server("edge-unmeasured", "sage-edge", _edge(ASYNCIO_APP, "asyncio", is_measured=False), is_default=False),
+    Server("edge-trio-unmeasured", "sage-edge", _edge(TRIO_APP, "trio", is_measured=False), is_default=False),
 )
 
 
