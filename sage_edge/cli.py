@@ -31,11 +31,10 @@ from sage_edge.core.report import (
     Row,
     describe_certificate,
     describe_listeners,
-    describe_metrics,
     describe_mounts,
+    describe_page,
     describe_redirects,
     describe_routes,
-    describe_status,
     find_base_url,
     format_configuration,
     format_rows,
@@ -302,8 +301,8 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
-    rows += describe_metrics([describe_address(sock) for sock in plan.metrics_sockets])
-    rows += describe_status([describe_address(sock) for sock in plan.admin_sockets])
+    rows += describe_page("metrics", [describe_address(sock) for sock in plan.metrics_sockets], "/metrics")
+    rows += describe_page("status", [describe_address(sock) for sock in plan.admin_sockets], "/")
     rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)

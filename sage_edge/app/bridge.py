@@ -79,6 +79,7 @@ class _EdgePart:
     """One call beside the server: a sink for what the client sends; writes what the application sends."""
 
     def __init__(self, application: ASGIApplication, thread: GatewayThread, scope: Scope, exchange: Exchange) -> None:
+        self._thread = thread
         self._post = thread.post
         self._exchange = exchange
         self._written = ReceiveWindow()
@@ -99,10 +100,11 @@ class _EdgePart:
             await self._has_ended.wait()
         except trio.Cancelled:
             self._post(self._gateway_part.cancel)
-            with trio.move_on_after(ABANDON_SECONDS, shield=True):
+            limit_seconds = 0.0 if self._thread.is_blocked else ABANDON_SECONDS
+            with trio.move_on_after(limit_seconds, shield=True):
                 await self._has_ended.wait()
                 raise
-            log.warning("the gateway ignored its cancellation", after_seconds=ABANDON_SECONDS)
+            log.warning("the gateway ignored its cancellation", after_seconds=limit_seconds)
             raise
 
     def let_go(self) -> None:

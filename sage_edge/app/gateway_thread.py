@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 0.2
 """How often the loop is asked for a sign of life."""
+BLOCKED_SECONDS = 5.0
+"""After so long without one, no more time is given to a gateway that has had its time to end."""
 
 
 class GatewayThread:
@@ -73,6 +75,11 @@ class GatewayThread:
         if self._asked_at is None:
             return self._lag_seconds
         return max(self._lag_seconds, trio.current_time() - self._asked_at)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the loop has been silent for so long that it is not to be waited for once more."""
+        return self.lag_seconds > BLOCKED_SECONDS
 
     @property
     def waiting_calls(self) -> tuple[int, int]:

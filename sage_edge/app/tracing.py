@@ -7,7 +7,7 @@ while an answer streams: when its first event was sent is the timeline's to know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_heade
 from sage_edge.app.exchange import EXCHANGE, NO_MOUNT, Exchange
 from sage_edge.core.authority import read_authority
 from sage_edge.core.routing import HEALTH_PATHS
-from sage_edge.core.tracing import FIRST_EVENT, Attributes, describe_method, find_error, name_span
+from sage_edge.core.tracing import FIRST_EVENT, Attributes, Outcome, describe_method, find_error, name_span
 
 TRACE_FIELDS = frozenset({b"traceparent", b"tracestate"})
 """W3C Trace Context's."""
@@ -38,24 +38,8 @@ class Span(Protocol):
     trace_id: str
     is_recorded: bool
 
-    def end(
-        self,
-        *,
-        name: str,
-        attributes: Attributes,
-        events: Mapping[str, float],
-        error: str | None,
-        duration_seconds: float,
-    ) -> None:
-        """It is over.
-
-        Args:
-            name: in place of the first one.
-            attributes: beside those it began with.
-            events: seconds from its beginning, by name.
-            error: what failed; None where nothing did.
-            duration_seconds: how long it took.
-        """
+    def end(self, outcome: Outcome) -> None:
+        """It is over."""
 
 
 class Tracer(Protocol):
@@ -112,11 +96,13 @@ def _end(span: Span, method: str, exchange: Exchange) -> None:
         attributes["sage_edge.events"] = timeline.events
     first_event_at = timeline.first_event_at
     span.end(
-        name=name_span(method, None if exchange.mount == NO_MOUNT else exchange.mount),
-        attributes=attributes,
-        events={} if first_event_at is None else {FIRST_EVENT: first_event_at - timeline.began_at},
-        error=find_error(exchange.status, exchange.cause, has_ended_well=exchange.has_ended_well),
-        duration_seconds=timeline.clock() - timeline.began_at,
+        Outcome(
+            name=name_span(method, None if exchange.mount == NO_MOUNT else exchange.mount),
+            attributes=attributes,
+            events={} if first_event_at is None else {FIRST_EVENT: first_event_at - timeline.began_at},
+            error=find_error(exchange.status, exchange.cause, has_ended_well=exchange.has_ended_well),
+            duration_seconds=timeline.clock() - timeline.began_at,
+        )
     )
 
 

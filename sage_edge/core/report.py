@@ -69,16 +69,9 @@ def describe_mounts(settings: Settings, gateway_name: str | None, links: Mapping
     return rows
 
 
-def describe_metrics(addresses: Sequence[str]) -> list[Row]:
-    """Where metrics are served."""
-    return [
-        ("metrics", address if address.startswith("unix:") else f"http://{address}/metrics") for address in addresses
-    ]
-
-
-def describe_status(addresses: Sequence[str]) -> list[Row]:
-    """Where the status page is shown."""
-    return [("status", address if address.startswith("unix:") else f"http://{address}/") for address in addresses]
+def describe_page(title: str, addresses: Sequence[str], path: str) -> list[Row]:
+    """Where a page is shown that has listeners of its own; addresses as in `describe_listeners`."""
+    return [(title, address if address.startswith("unix:") else f"http://{address}{path}") for address in addresses]
 
 
 def describe_certificate(certfile: Path, names: Sequence[str], expires: str, days_left: float) -> Row:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
@@ -30,8 +30,14 @@ Count = Annotated[int, Field(ge=1, le=2**40)]
 
 
 def split_list(value: object) -> object:
-    """A text's parts between its commas, as the environment has several; anything else as it is."""
+    """Several values: a text's parts between its commas, as the environment has them; one path; or what are several."""
+    if isinstance(value, Path):
+        return (value,)
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 
 
 class ListenSettings(BaseModel):
@@ -41,7 +47,7 @@ class ListenSettings(BaseModel):
     port: Annotated[int, Field(ge=0, le=LARGEST_PORT)] = Field(
         8899, description="TCP port to listen on; 0 takes a free one."
     )
-    bind: Annotated[tuple[str, ...], NoDecode] = Field(
+    bind: Texts = Field(
         (),
         description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, fd://N, systemd or "
         "systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by commas.",
@@ -51,11 +57,6 @@ class ListenSettings(BaseModel):
         description="Share TCP ports with another edge (SO_REUSEPORT), so that a new version takes over from the old. "
         "Such a port is listened on once the gateway has started.",
     )
-
-    @field_validator("bind", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return split_list(value)
 
     @field_validator("bind")
     @classmethod
@@ -73,7 +74,7 @@ class ListenSettings(BaseModel):
 class ProxySettings(BaseModel):
     """Proxies in front"""
 
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_proxies: Texts = Field(
         (),
         description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
         "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. Repeatable.",
@@ -81,11 +82,6 @@ class ProxySettings(BaseModel):
     proxy_protocol: bool = Field(
         False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
     )
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _split_proxies(cls, value: object) -> object:
-        return split_list(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -102,12 +98,12 @@ class ProxySettings(BaseModel):
 class TLSSettings(BaseModel):
     """TLS"""
 
-    certfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+    certfile: Paths = Field(
         (),
         description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c. Repeatable: the "
         "first is for clients that ask for no name, or for one of none; in the environment, separated by commas.",
     )
-    keyfile: Annotated[tuple[Path, ...], NoDecode] = Field(
+    keyfile: Paths = Field(
         (),
         description="Private key (PEM), one for each --certfile in the same order. Not needed where the certificate's "
         "file holds the key too.",
@@ -129,13 +125,6 @@ class TLSSettings(BaseModel):
     hsts_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         None, description="For how long browsers are told to use https alone (strict-transport-security)."
     )
-
-    @field_validator("certfile", "keyfile", mode="before")
-    @classmethod
-    def _split_files(cls, value: object) -> object:
-        if isinstance(value, Path):
-            return (value,)
-        return split_list(value)
 
 
 class GatewaySettings(BaseModel):

@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sage_edge.core.exchange import Cause
 
@@ -21,6 +22,25 @@ FIRST_EVENT = "first event"
 
 _EDGES_CAUSES = frozenset({Cause.ERROR, Cause.DRAINED})
 """What cuts an answer and is no client's doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of a request once it is over.
+
+    Attributes:
+        name: of its span, in place of the first one.
+        attributes: beside those it began with.
+        events: seconds from its beginning, by name.
+        error: what failed; None where nothing did.
+        duration_seconds: how long it took.
+    """
+
+    name: str
+    attributes: Attributes
+    events: Mapping[str, float]
+    error: str | None
+    duration_seconds: float
 
 
 def describe_method(method: str) -> Attributes:

@@ -216,7 +216,7 @@ class Connection:
             if turn_bytes >= TURN_BYTES:
                 self.wake()  # the others' turn
                 return
-        if self._resumed is not None and protocol.may_read:
+        if self._resumed is not None and self._can_read():
             self._resumed.set()
         if protocol.wants_close:
             self._end()
@@ -294,7 +294,7 @@ class Connection:
                 self.wake()
 
     def _can_read(self) -> bool:
-        return self._is_ending or self._protocol.may_read
+        return self._is_ending or self._has_input_ended or self._protocol.may_read
 
     def _has_last_words(self) -> bool:
         """Whether a client that has ended its side has whole answers to come, which it may still read."""

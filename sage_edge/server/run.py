@@ -51,8 +51,8 @@ log = structlog.get_logger(__name__)
 
 THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""
-UNSTARTED_STOP_SECONDS = 1.0
-"""The same where it has not started: its requests are none, and its limit has passed."""
+HASTY_STOP_SECONDS = 1.0
+"""The same where it has not started, or blocks its loop: it has had its time."""
 SPANS_SECONDS = 3.0
 """How long the last spans of requests may take to be sent."""
 LAG_LIMIT_SECONDS = 0.5
@@ -195,8 +195,8 @@ async def _open_mounts(plan: Plan, readiness: Readiness, metrics: Metrics) -> As
         finally:
             watching.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
-                has_started = readiness.phase > Phase.STARTING
-                if not await thread.stop(THREAD_STOP_SECONDS if has_started else UNSTARTED_STOP_SECONDS):
+                may_be_slow = readiness.phase > Phase.STARTING and not thread.is_blocked
+                if not await thread.stop(THREAD_STOP_SECONDS if may_be_slow else HASTY_STOP_SECONDS):
                     log.error("the gateway blocks its thread and is left behind")
 
 

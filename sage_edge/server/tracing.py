@@ -6,7 +6,7 @@ told by the standard variables (`OTEL_*`), which the SDK reads. The SDK's global
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from os import environ
 from time import time_ns
@@ -26,7 +26,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sage_edge import __version__
 from sage_edge.app.tracing import Headers
 from sage_edge.core.errors import EdgeError, Fault
-from sage_edge.core.tracing import SCHEMA_URL, Attributes
+from sage_edge.core.tracing import SCHEMA_URL, Attributes, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -120,25 +120,17 @@ class OpenTelemetrySpan:
         self.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         self.is_recorded = span.is_recording()
 
-    def end(
-        self,
-        *,
-        name: str,
-        attributes: Attributes,
-        events: Mapping[str, float],
-        error: str | None,
-        duration_seconds: float,
-    ) -> None:
-        """It is over; events and duration are seconds from its beginning."""
+    def end(self, outcome: Outcome) -> None:
+        """It is over."""
         span = self._span
-        span.update_name(name)
-        span.set_attributes(attributes)
-        for event, seconds in events.items():
+        span.update_name(outcome.name)
+        span.set_attributes(outcome.attributes)
+        for event, seconds in outcome.events.items():
             span.add_event(event, timestamp=self._began_ns + int(seconds * NANOSECONDS))
-        if error is not None:
-            span.set_attribute("error.type", error)
+        if outcome.error is not None:
+            span.set_attribute("error.type", outcome.error)
             span.set_status(trace.StatusCode.ERROR)
-        span.end(self._began_ns + int(duration_seconds * NANOSECONDS))
+        span.end(self._began_ns + int(outcome.duration_seconds * NANOSECONDS))
 
 
 class _HeaderGetter(Getter[Headers]):

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sage_edge.app.exchange import EXCHANGE, HIGH_WATER_BYTES, LOW_WATER_BYTES, contain, take_exchange
+from sage_edge.app.exchange import EXCHANGE, HIGH_WATER_BYTES, LOW_WATER_BYTES, take_exchange
 from sage_edge.core.exchange import ClientDisconnectedError, Message, UnexpectedMessageError
 from tests.kit.asgi_calls import (
     ANSWER,
@@ -397,18 +397,3 @@ class TestLoseClient:
         exchange.lose_client()
         exchange.write(response_start())
         assert exchange.sent == []
-
-
-OTHERS = [SystemExit("no licence"), KeyboardInterrupt(), BaseExceptionGroup("of a task group", [SystemExit(1)])]
-
-
-def test_an_exception_is_an_error_of_its_request_as_it_is() -> None:
-    error = ValueError("on purpose")
-    assert contain(error) is error
-
-
-@pytest.mark.parametrize("error", OTHERS, ids=lambda error: type(error).__name__)
-def test_what_is_no_exception_becomes_one_with_its_cause(error: BaseException) -> None:
-    contained = contain(error)
-    assert str(contained) == f"the gateway raised {error!r}"
-    assert contained.__cause__ is error

@@ -19,7 +19,13 @@ from tests.kit.edge import WAIT_SECONDS, Edge, Output, clean_environment, edge_c
 IS_STOCK = os.environ.get("SAGE_EDGE_TRAPS_SERVER") == "hypercorn"
 
 # Each one is an option of the edge with the name that Hypercorn has for the same thing, if it has any.
-STOCK_OPTIONS = {"--drain-seconds": "--graceful-timeout", "--idle-seconds": "--keep-alive"}
+STOCK_OPTIONS = {
+    "--drain-seconds": "--graceful-timeout",
+    "--idle-seconds": "--keep-alive",
+    "--workers": "--workers",
+}
+PREFIX = "--llm-prefix"
+"""Stock Hypercorn has the gateway in its dispatcher instead, which is in `mounted.py`."""
 
 
 @dataclass
@@ -68,9 +74,10 @@ def server_command(gateway: str, certificates: Sequence[Path], options: Mapping[
     more = [
         text for name, value in options.items() if name in STOCK_OPTIONS for text in (STOCK_OPTIONS[name], str(value))
     ]
+    mounted = f"mounted:{gateway.partition(':')[0]}" if PREFIX in options else gateway
     return [
         *(sys.executable, "-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0"),
-        *(*files, *more, gateway),
+        *("--access-logfile", "-", *files, *more, mounted),
     ]
 
 
@@ -108,10 +115,17 @@ def running_server(
             server.log.wait_for_end()
 
 
-def run_to_its_end(directory: Path, files: Sequence[Path], seconds: float = 15.0) -> tuple[int | None, str]:
+def run_to_its_end(
+    directory: Path,
+    files: Sequence[Path] = (),
+    *,
+    gateway: str = "gateway:app",
+    options: Mapping[str, object] | None = None,
+    seconds: float = 15.0,
+) -> tuple[int | None, str]:
     """Run a server that is to end by itself; its exit code, None if it went on, and all that it said."""
     process = subprocess.Popen(
-        server_command("gateway:app", files, {}),
+        server_command(gateway, files, options or {}),
         cwd=directory,
         env=clean_environment(),
         stdout=subprocess.PIPE,

@@ -65,6 +65,14 @@ def test_a_whole_answer_is_written_to_its_end_though_the_client_has_ended_its_si
         assert SIZE_BYTES < len(read_to_the_end(sock)) < SIZE_BYTES + 1000
 
 
+def test_a_connection_ends_after_the_answer_that_was_whole_whatever_was_asked_behind_it(edge: Edge) -> None:
+    with raw_http1(edge) as sock:
+        sock.sendall(ask("/large") + ask("/background") * 3000)  # more than is read ahead
+        sock.recv(1)
+        sock.shutdown(socket.SHUT_WR)
+        assert len(read_to_the_end(sock)) > SIZE_BYTES
+
+
 def test_a_client_that_ends_its_side_and_does_not_read_is_cut(gateway: Path) -> None:
     options = ("--gateway", "halves:app", "--stall-seconds", "1", "--log-level", "debug")
     with running_edge(*options, cwd=gateway) as edge, raw_http1(edge) as sock:

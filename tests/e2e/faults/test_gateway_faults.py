@@ -14,8 +14,8 @@ from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 
 GATEWAY = ("--gateway", "tests.e2e.faults.gateway:app")
 DRAIN_SECONDS = 1
-END_SECONDS = DRAIN_SECONDS + 25 + 4
-"""The drain; request, lifespan and thread are waited for beside it for 25 at most; and a busy machine's allowance."""
+END_SECONDS = DRAIN_SECONDS + 16 + 4
+"""The drain; request, lifespan and thread are waited for beside it for 16 at most; and a busy machine's allowance."""
 
 
 def ask_status(client: httpx2.Client, wanted: str) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kit.edge import Edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 
 GATEWAY = ("--gateway", "tests.e2e.observe.gateway:app")
 METRICS = ("--metrics-bind", "127.0.0.1:0")
@@ -62,6 +63,15 @@ class Figures:
             for sample in self._samples
             if sample.name == f"sage_edge_{name}" and labels.items() <= sample.labels.items()
         )
+
+
+def wait_for_figure(url: str, is_so: Callable[[Figures], bool]) -> Figures:
+    """The figures, once they are as they will be."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_so(figures := Figures(url)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return figures
 
 
 def access_lines(edge: Edge) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,15 @@ import httpx2
 import pytest
 
 from tests.e2e.observe.gateway import ENDLESS, EVENT
-from tests.e2e.observe.support import METRICS, Figures, access_lines, observed_edge, status_url, wait_for_text
+from tests.e2e.observe.support import (
+    METRICS,
+    Figures,
+    access_lines,
+    observed_edge,
+    status_url,
+    wait_for_figure,
+    wait_for_text,
+)
 from tests.kit.edge import WAIT_SECONDS, Edge, clean_environment, edge_command, run_edge, running_edge
 
 CLIENTS = 18
@@ -49,15 +56,6 @@ def read_events(
             if read.count(b"\n\n") >= leaves_after:
                 break
     return Seen(request_id, read.count(b"\n\n"), len(read))
-
-
-def wait_for_figure(url: str, is_so: Callable[[Figures], bool]) -> Figures:
-    """The figures, once they are as they will be."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not is_so(figures := Figures(url)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return figures
 
 
 def test_metrics_log_and_status_page_agree_with_what_the_clients_counted(certificates: Path) -> None:

@@ -16,8 +16,9 @@ Launch = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A directory with the gateway in it."""
-    shutil.copy(Path(__file__).with_name("gateway.py"), tmp_path)
+    """A directory with the gateways in it."""
+    for path in Path(__file__).parent.glob("gateways/*.py"):
+        shutil.copy(path, tmp_path)
     return tmp_path
 
 
@@ -25,10 +26,14 @@ def directory(tmp_path: Path) -> Path:
 def launch(directory: Path, certificates: Path) -> Launch:
     """Runs a server of the test's own: `launch({"--option": value}, is_tls=True)`."""
 
-    def launch(options: dict[str, object] | None = None, *, is_tls: bool = True) -> AbstractContextManager[Server]:
-        return running_server(
-            "gateway:app", directory, certificates=certificates if is_tls else None, options=options or {}
-        )
+    def launch(
+        options: dict[str, object] | None = None,
+        *,
+        is_tls: bool = True,
+        gateway: str = "gateway:app",
+        files: Path = certificates,
+    ) -> AbstractContextManager[Server]:
+        return running_server(gateway, directory, certificates=files if is_tls else None, options=options or {})
 
     return launch
 
@@ -41,7 +46,7 @@ class Shared:
         self._certificates = certificates
         self._stack = ExitStack()
         self._server: Server | None = None
-        shutil.copy(Path(__file__).with_name("gateway.py"), directory)
+        shutil.copy(Path(__file__).parent / "gateways" / "gateway.py", directory)
 
     def get(self) -> Server:
         """A server that runs. Stock Hypercorn does not survive what it is for, so each test has one of its own."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import anyio
 import anyio.lowlevel
+from starlette.requests import Request
 
 FINISH = Path("finish")
 """Once this file is there, answers in flight come to their end."""
@@ -24,7 +26,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     elif scope["type"] == "websocket":
         await converse(receive, send)
     else:
-        first, _, rest = scope["path"][1:].partition("/")
+        first, _, rest = scope["path"].removeprefix(scope["root_path"])[1:].partition("/")
         counts["running"] += 1
         try:
             await globals()[f"answer_{first}"](scope, receive, send, rest)
@@ -132,6 +134,19 @@ async def answer_counts(scope: Any, receive: Any, send: Any, rest: str) -> None:
     await answer(send, json.dumps({**counts, "running": counts["running"] - 1, "seen": seen}).encode())
 
 
+async def answer_sized(scope: Any, receive: Any, send: Any, rest: str) -> None:
+    """An answer of so many pieces of 1,000 bytes."""
+    await start(send)
+    for _ in range(int(rest)):
+        await send_part(send, bytes(1000))
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def answer_process(scope: Any, receive: Any, send: Any, rest: str) -> None:
+    """Which process answers."""
+    await answer(send, str(os.getpid()).encode())
+
+
 async def answer_raise(scope: Any, receive: Any, send: Any, rest: str) -> None:
     """Raise in the middle of an answer."""
     await start(send)
@@ -179,3 +194,24 @@ async def answer_leave(scope: Any, receive: Any, send: Any, rest: str) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     seen.append("left")
+
+
+async def answer_poll(scope: Any, receive: Any, send: Any, rest: str) -> None:
+    """Note that the client has left, as applications for Starlette find out."""
+    await start(send)
+    await send_part(send, b"here")
+    request = Request(scope, receive)
+    while not await request.is_disconnected():  # noqa: ASYNC110  # that is how they ask
+        await anyio.sleep(0.01)
+    seen.append("left")
+
+
+async def answer_push(scope: Any, receive: Any, send: Any, rest: str) -> None:
+    """Note that what is sent has nobody to take it."""
+    await start(send)
+    try:
+        while True:
+            await send_part(send, b"here")
+            await anyio.sleep(0.01)
+    except OSError:
+        seen.append("left")
