@@ -133,6 +133,8 @@ class _EdgePart:
             return  # from a task that the application left behind, or after what could not be sent
         try:
             self._exchange.write(message)
+        except ClientDisconnectedError:
+            return  # sent before it knew: its own `send` raises from now on
         except Exception as error:
             # What the server cannot send. The application has gone on since; its request ends here.
             self._error = error

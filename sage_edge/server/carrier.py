@@ -103,7 +103,6 @@ class ConnectionProtocol(Protocol):
         has_output: `take_output` would return something.
         may_read: False while what was read waits for room.
         is_idle: no request is in flight.
-        is_answered: no answer is incomplete, though some may wait to be written.
         requests_in_flight: how many are, up to the last byte of their answers.
     """
 
@@ -116,12 +115,13 @@ class ConnectionProtocol(Protocol):
     @property
     def is_idle(self) -> bool: ...  # noqa: D102
     @property
-    def is_answered(self) -> bool: ...  # noqa: D102
-    @property
     def requests_in_flight(self) -> int: ...  # noqa: D102
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client. Raises nothing for what a client may send."""
+
+    def end_input(self) -> None:
+        """The client has ended its side; what is left of the output may still be taken."""
 
     def take_output(self, limit_bytes: int) -> bytes:
         """What is to be written now, about so much of it."""

@@ -11,7 +11,7 @@ import contextvars
 import itertools
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,8 @@ class Connection:
         service: what it shares with others.
         sock: as accepted, not blocking. Closed at the end.
         account: of the client's address.
-        when_closed: called once, when the socket is; an application may go on for a while.
+        when_closed: called once, when the socket is closed and nothing that its client asked for and left behind
+            runs any more. What goes on after a whole answer may do so.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class Connection:
         self._resumed: trio.Event | None = None
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
+        self._running: set[Exchange] = set()
+        self._has_given_place_back = False
         self._is_draining = False
         self._has_input_ended = False
         self._is_ending = False
@@ -165,6 +168,7 @@ class Connection:
     def run_exchange(self, exchange: Exchange) -> None:
         """Run the application for an exchange, in a task of its own."""
         exchange.connection_id = self._identifier
+        self._running.add(exchange)
         self._context.run(self._nursery.start_soon, self._run_application, exchange)
 
     def wake(self) -> None:
@@ -239,7 +243,7 @@ class Connection:
 
     def end_if_idle(self) -> None:
         """End at once if no request is in flight: its descriptor is needed."""
-        if self._has_protocol and self._protocol.is_idle:
+        if self._has_protocol and self._protocol.is_idle and not self._has_output:
             self.drain()
             self.flush()
             self.cut()
@@ -282,29 +286,31 @@ class Connection:
                 self._protocol.receive(data)
             self._share.end()
             if has_ended:
-                self._has_input_ended = True
-                while self._has_last_words():
-                    await self._resume()
+                await self._write_last()
                 return
             while not self._can_read():
-                await self._resume()
+                self._resumed = trio.Event()
+                await self._resumed.wait()
+                self._resumed = None
             data = await self._socket.receive()
             data, has_ended = self._transport.receive(data)
             if self._transport.has_answers:
                 self.wake()
 
     def _can_read(self) -> bool:
-        return self._is_ending or self._has_input_ended or self._protocol.may_read
+        return self._is_ending or self._protocol.may_read
 
-    def _has_last_words(self) -> bool:
-        """Whether a client that has ended its side has whole answers to come, which it may still read."""
-        return self._protocol.is_answered and bool(self._unsent or self._protocol.has_output)
+    @property
+    def _has_output(self) -> bool:
+        return bool(self._unsent) or self._protocol.has_output
 
-    async def _resume(self) -> None:
-        """Wait until all that is ready was written."""
-        self._resumed = trio.Event()
-        await self._resumed.wait()
-        self._resumed = None
+    async def _write_last(self) -> None:
+        """The client has ended its side, and may still read what was answered."""
+        self._has_input_ended = True
+        self._protocol.end_input()
+        if self._has_output:
+            self.wake()
+            await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
 
     async def _wait_for_room(self) -> None:
         if await self._socket.wait_for_room():
@@ -325,6 +331,9 @@ class Connection:
             raise
         finally:
             self._protocol.end(exchange)
+            self._running.discard(exchange)
+            if self._socket.is_closed:
+                self._give_place_back()
             exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
 
     def _cancel_later(self, scope: trio.CancelScope) -> None:
@@ -338,9 +347,12 @@ class Connection:
             self._cause = Cause.STALLED
             self.cut()
             return
-        if self._resumed is not None and not self._has_input_ended and self._socket.has_hung_up:
-            self.cut()
-            return
+        if self._resumed is not None and self._socket.has_hung_up:
+            self._protocol.end_input()  # behind what is not read
+            if not self._has_output:
+                self.cut()
+                return
+            self.wake()
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)
@@ -361,12 +373,16 @@ class Connection:
         self._ending_since = self.clock()
         try:
             if last := self._transport.end():
-                self._socket.sock.send(last)
+                with suppress(BlockingIOError):  # the answer matters more than TLS's own word for the end
+                    self._socket.sock.send(last)
             self._socket.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._reading.cancel()
             return
         self._lose()
+        if self._has_input_ended:
+            self.cut()
+            return
         self._reading.deadline = trio.current_time() + LINGER_SECONDS
         if self._resumed is not None:
             self._resumed.set()
@@ -376,8 +392,13 @@ class Connection:
         if self._socket.is_closed:
             return
         self._socket.close()
-        self._when_closed()
         self._lose()
+        self._give_place_back()
+
+    def _give_place_back(self) -> None:
+        if not self._has_given_place_back and not any(exchange.is_abandoned for exchange in self._running):
+            self._has_given_place_back = True
+            self._when_closed()
 
     def _let_go(self) -> None:
         """Hold on to nothing that holds on to this: what is left is freed at once, without the collector."""

@@ -18,8 +18,8 @@ class EndedBySignal(BaseException):  # not an Exception, so that a gateway's mod
 class EarlySignals:
     """Handles these signals from here on, for the main thread.
 
-    Until `begin_to_serve` they raise `EndedBySignal`: nothing has been served that could be finished. From then on they
-    are kept for the loop, which has them delivered once it receives signals. After it they are kept and do nothing,
+    Until `begin_to_serve` they raise `EndedBySignal`: nothing has been served that could be finished. They are kept
+    for the loop, which has them delivered once it receives signals. After it they are kept and do nothing,
     since the process ends already, with an exit code that is not to be the signal's.
     """
 
@@ -40,10 +40,9 @@ class EarlySignals:
             signal.raise_signal(kept)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        kept = signal.Signals(number)
+        self._kept = signal.Signals(number)  # also where it is raised: a gateway's module may swallow anything
         if self._is_preparing:
-            raise EndedBySignal(kept.name)
-        self._kept = kept
+            raise EndedBySignal(self._kept.name)
 
 
 def ignore_ending_signals() -> None:

@@ -338,9 +338,10 @@ class Supervisor:
         log.info("restarted workers", count=len(self._places))
 
     async def _restart_one(self, place: Place) -> bool:
+        if place.worker is None:
+            return True  # what is started there is new anyway
         place.replacement_done = trio.Event()
-        if place.worker is not None:
-            self._replace(place.worker, "restart")
+        self._replace(place.worker, "restart")
         await wait_for_any(place.replacement_done, self._stop)
         return place.replacement_done.is_set() and place.is_replaced
 

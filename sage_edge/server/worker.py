@@ -7,6 +7,7 @@ is served from `app.stack`.
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
 from collections.abc import Sequence
 from functools import partial
@@ -40,6 +41,8 @@ REPORT_SECONDS = 10.0
 
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Seconds of silence, seconds between probes, and probes: a client that vanished is known of after two minutes."""
+
+_unix_clients = itertools.count(1)
 
 UNSENT_BYTES = 128 * 1024
 """What the system holds for a client beyond what is on the wire: more would only stand in a small answer's way."""
@@ -179,7 +182,7 @@ class Worker:
 
     def _open(self, sock: socket.socket, address: object, connections: trio.Nursery) -> None:
         self._metrics.connections_accepted.add()
-        client = str(address[0]) if isinstance(address, tuple) else f"unix:{sock.fileno()}"
+        client = str(address[0]) if isinstance(address, tuple) else f"unix:{next(_unix_clients)}"
         account = self._accounts.open(client)
         if account is None:
             self._metrics.connections_refused.add("limit" if self._accounts.is_full else "client_limit")

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import trio
 
 from sage_edge.app.asgi import Receive, Scope, Send
-from sage_edge.core.exchange import Message
+from sage_edge.core.exchange import ClientDisconnectedError, Message
 from tests.app.conftest import GRACE_SECONDS, Place
 from tests.kit.asgi_calls import WAIT_SECONDS, WEBSOCKET_DISCONNECT, websocket_scope
 from tests.kit.exchange import LONG_SECONDS, RecordingExchange
@@ -49,6 +50,37 @@ async def test_the_messages_of_a_websocket_are_received_before_its_disconnect(pl
         await place.settle()
         may_read.open()
     assert received == ["a", "b", "c", "websocket.disconnect"]
+
+
+async def test_an_application_that_sends_as_its_client_closes_has_the_time_to_end(place: Place) -> None:
+    steps: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": "token"})
+                await anyio.lowlevel.checkpoint()
+        except OSError:
+            steps.append("told")
+            await anyio.sleep(0.05)
+            steps.append("ended")
+
+    class Closing(RecordingExchange):
+        """Refuses what comes after the client's close, as a WebSocket's does."""
+
+        def write(self, message: Message) -> None:
+            if self.is_client_gone:
+                raise ClientDisconnectedError
+            super().write(message)
+
+    exchange = Closing(CONNECT, scope=websocket_scope())
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, place, application, exchange)
+        await exchange.wait_for(20)
+        exchange.put(WEBSOCKET_DISCONNECT)
+    assert steps == ["told", "ended"]
 
 
 async def test_all_that_came_before_the_application_began_is_received(place: Place) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, running_edge
+from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, run_edge, running_edge
 
 LOADING = """
 import sys, time
@@ -23,6 +23,17 @@ try:
 except Exception:
     pass
 time.sleep(60)
+"""
+SWALLOWING_ALL = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.sigtimedwait([], 1)  # somewhere, for the handler to run
+except:
+    pass
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
 """
 LINGERING = """
 import asyncio, atexit, time
@@ -41,6 +52,13 @@ async def app(scope, receive, send):
         await asyncio.sleep(0.3)
         await send({"type": "lifespan.shutdown.complete"})
 """
+
+
+def test_a_signal_that_a_module_swallows_ends_the_edge_as_soon_as_it_can(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(SWALLOWING_ALL)
+    result = run_edge("serve", "--host", "127.0.0.1", "--port", "0", "--gateway", "swallows:app", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "[info] stopped" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

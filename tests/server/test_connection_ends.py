@@ -5,20 +5,33 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.kit.edge import Edge, running_edge
+from tests.kit.others import eventually
 from tests.kit.raw_http1 import raw_http1
 
 SIZE_BYTES = 8_000_000
 
 GATEWAY = f"""
-import asyncio
+import asyncio, os, sys
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 async def app(scope, receive, send):
     assert scope["type"] == "http"
+    if scope["path"] == "/unanswered":
+        say("begun")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        say("left")
+        while not os.path.exists("finish"):
+            await asyncio.sleep(0.01)
+        return
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
     await send({{"type": "http.response.body", "body": bytes({SIZE_BYTES} if scope["path"] == "/large" else 2)}})
     if scope["path"] == "/background":
@@ -48,6 +61,14 @@ def read_to_the_end(sock: socket.socket) -> bytes:
 
 def ask(path: str, *, version: str = "1.1", connection: str = "keep-alive") -> bytes:
     return f"GET {path} HTTP/{version}\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+def is_served(edge: Edge) -> bool:
+    """Whether a connection is taken, and its request answered."""
+    with suppress(ConnectionError), raw_http1(edge) as sock:
+        sock.sendall(ask("/"))
+        return sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return False
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -87,6 +108,18 @@ def test_an_application_that_goes_on_after_its_answer_takes_up_no_connection(edg
         with raw_http1(edge) as sock:
             sock.sendall(ask("/background", connection="close"))
             assert read_to_the_end(sock).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_application_that_goes_on_without_its_client_takes_up_its_connection(gateway: Path) -> None:
+    options = ("--max-connections-per-client", "1", "--cancel-grace-seconds", "600")
+    with running_edge("--gateway", "halves:app", *options, cwd=gateway) as edge:
+        with raw_http1(edge) as sock:
+            sock.sendall(ask("/unanswered"))
+            edge.log.wait_for("begun")
+        edge.log.wait_for("left")
+        assert not is_served(edge)
+        (gateway / "finish").touch()
+        assert eventually(lambda: is_served(edge))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["silent", "half a hello"])

@@ -117,14 +117,26 @@ def test_a_request_that_comes_in_that_moment_is_answered() -> None:
     assert client.connection.wants_close
 
 
-def test_a_connection_is_answered_once_no_answer_is_incomplete() -> None:
+def test_an_answer_that_was_whole_is_written_after_the_end_of_its_clients_side() -> None:
     client = HTTP1Client()
-    assert client.connection.is_answered
+    client.send(GET + GET)
+    respond(client.host.exchanges[0], bytes(200_000))
+    client.connection.take_output(150_000)
+    behind = client.host.exchanges[1]  # begun before all of the first was written
+    behind.write(start())
+    client.connection.end_input()
+    assert behind.cause is Cause.CLIENT_LEFT
+    assert client.host.exchanges[0].cause is None
+    assert client.connection.wants_close
+    client.send(GET)
+    assert len(client.host.exchanges) == 2
+    assert client.take().count(bytes(50_000)) == 1
+
+
+def test_nothing_of_an_answer_that_was_not_begun_follows_the_end_of_its_clients_side() -> None:
+    client = HTTP1Client()
     exchange = client.ask()
-    assert not client.connection.is_answered
-    exchange.write(start())
-    exchange.write(body(bytes(200_000), more=True))
-    assert not client.connection.is_answered
-    exchange.write(body())
-    assert client.connection.is_answered
-    assert client.connection.has_output
+    client.connection.end_input()
+    assert (exchange.cause, client.connection.wants_close) == (Cause.CLIENT_LEFT, True)
+    respond(exchange, b"late")
+    assert not client.connection.has_output

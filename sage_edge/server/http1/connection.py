@@ -88,11 +88,6 @@ class HTTP1Connection:
         return self._turn is None and not self._parser.has_begun
 
     @property
-    def is_answered(self) -> bool:
-        """Whether the output is all that there will be for what was asked so far."""
-        return self._turn is None or self._is_turn_over
-
-    @property
     def requests_in_flight(self) -> int:
         """One or none."""
         return int(self._turn is not None)
@@ -159,6 +154,11 @@ class HTTP1Connection:
         if not self.is_draining:
             self.is_draining = True
             self._drained_at = self._host.clock()
+
+    def end_input(self) -> None:
+        """The client has ended its side: what was answered whole is still written, and nothing else is answered."""
+        if not self._is_closing:
+            self._close()
 
     def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""

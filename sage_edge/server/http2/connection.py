@@ -88,11 +88,6 @@ class HTTP2Connection:
         return not self._streams
 
     @property
-    def is_answered(self) -> bool:
-        """Whether the output is all that there will be for what was asked so far."""
-        return all(stream.has_ended for stream in self._streams)
-
-    @property
     def requests_in_flight(self) -> int:
         """How many streams are open."""
         return len(self._streams)
@@ -143,6 +138,10 @@ class HTTP2Connection:
             return
         self._farewell.begin(self._host.clock())
         self._host.wake()
+
+    def end_input(self) -> None:
+        """The client has ended its side, which no HTTP/2 client does that is still there."""
+        self.lose()
 
     def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
@@ -292,8 +291,8 @@ class HTTP2Connection:
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        if self._farewell.is_announced and not self._streams and not self._exchanges.has_new:
-            self._is_closing = True
+        if self._farewell.is_announced and not self._exchanges.has_new and self._streams.are_answered:
+            self._end_streams(Cause.CLIENT_LEFT)  # what is left of them is their client's to say
 
     def _fail(self, fault: ConnectionFault) -> None:
         if fault.code is not ErrorCode.NO_ERROR:

@@ -61,6 +61,8 @@ class Exchanges:
             if not exchange.is_client_gone:
                 self._running += 1
                 self._host.run_exchange(exchange)
+            elif exchange.status:  # it was answered without its application, whose layers tell of no request then
+                self._note_refusal(exchange.stream_id, HTTPStatus(exchange.status))
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -90,7 +92,7 @@ class Exchanges:
             streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         except RefusedError as refused:
-            self._note_refusal(stream, refused.status)
+            self._note_refusal(stream_id, refused.status)
             streams.add(stream)
             _answer(stream, refused.status, refused.fields)
             return
@@ -161,12 +163,10 @@ class Exchanges:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         exchange.status = status.value
         _answer(stream, status)
-        if exchange in self._new:  # which will not run
-            self._note_refusal(stream, status)
         exchange.lose_client(Cause.REFUSED)
 
-    def _note_refusal(self, stream: Stream, status: HTTPStatus) -> None:
-        note_refusal(self._host, HTTP_VERSION, status, status.phrase.lower(), stream=stream.stream_id)
+    def _note_refusal(self, stream_id: int | None, status: HTTPStatus) -> None:
+        note_refusal(self._host, HTTP_VERSION, status, status.phrase.lower(), stream=stream_id)
 
 
 def _answer(stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:

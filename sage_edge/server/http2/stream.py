@@ -122,9 +122,9 @@ class Stream:
                 self._host.wake()
             else:
                 self._host.wake_later()
-        elif self.queued_bytes:
-            self.has_ended = is_last
-        else:
+        elif is_last and self.queued_bytes:
+            self.has_ended = True
+        elif is_last:
             self._out.control(frames.frame_head(0, frames.DATA, frames.END_STREAM, self.stream_id))
             self._note_sent(is_last=True)
 
@@ -203,6 +203,11 @@ class Stream:
         self._host.account.buffered_bytes -= size_bytes
         if self.exchange is not None:
             self.exchange.note_written(size_bytes)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all of its answer is on its way, and only its client's end is missing."""
+        return self.has_ended and not self.queued_bytes
 
     def note_all_written(self) -> None:
         """The last of the answer is on its way."""

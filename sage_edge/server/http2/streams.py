@@ -55,6 +55,11 @@ class Streams:
     def __iter__(self) -> Iterator[Stream]:
         return iter(list(self._open.values()))  # some may end on the way
 
+    @property
+    def are_answered(self) -> bool:
+        """Whether none has anything to come but its client's end."""
+        return all(stream.is_answered for stream in self._open.values())
+
     def find(self, stream_id: int) -> Stream | None:
         """The one of that number, where it is open."""
         return self._open.get(stream_id)

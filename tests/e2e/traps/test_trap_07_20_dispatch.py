@@ -63,5 +63,6 @@ async def test_a_request_without_the_optional_root_path_is_served() -> None:
         mounts = [Mount("/llm", "gateway", application)]
         dispatcher = GuardedDispatcher(Mount("", "health", application), mounts, readiness, startup_seconds=1.0)
     scope = {"type": "http", "method": "GET", "path": "/llm/ok", "raw_path": b"/llm/ok", "headers": []}
+    scope["http_version"] = "2"
     await dispatcher(scope, nothing, nothing)
     assert answered == ["/llm"]

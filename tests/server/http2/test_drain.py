@@ -221,6 +221,24 @@ def test_a_client_that_leaves_in_the_breath_of_its_request_is_served() -> None:
     assert client.connection.wants_close
 
 
+@pytest.mark.parametrize("is_announced", [False, True])
+def test_a_drain_does_not_wait_for_a_body_whose_request_is_answered(is_announced: bool) -> None:
+    client = HTTP2Client(body_seconds=60)
+    stream_id, exchange = client.ask(method=b"POST", end=False)
+    client.connection.drain()
+    client.take()
+    if is_announced:
+        acknowledge(client)
+        client.take()
+    respond(exchange, b"no such path", status=404)
+    client.connection.end(exchange)
+    assert client.answer(stream_id).has_ended
+    if not is_announced:
+        assert not client.connection.wants_close
+        acknowledge(client)
+    assert client.connection.wants_close
+
+
 def test_a_client_that_leaves_idle_is_let_go() -> None:
     client = HTTP2Client()
     before = client.host.wakes

@@ -134,6 +134,24 @@ def test_an_application_that_never_answers_has_its_stream_reset() -> None:
     assert client.connection.is_idle
 
 
+def test_a_denial_may_have_empty_pieces() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client, is_accepted=False)
+    exchange.write({"type": "websocket.http.response.start", "status": 401, "headers": []})
+    for data, more in ((b"", True), (b"denied", True), (b"", False)):
+        exchange.write({"type": "websocket.http.response.body", "body": data, "more_body": more})
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.body, answer.has_ended) == (401, b"denied", True)
+
+
+def test_a_handshake_whose_stream_has_ended_is_refused_and_counted() -> None:
+    client = HTTP2Client()
+    stream_id = client.request(method=b"CONNECT", protocol=b"websocket", path=b"/chat", end=True)
+    assert client.answer(stream_id).status == 400
+    assert not client.host.exchanges
+    assert sum(row[-1] for row in client.host.metrics.snapshot()["sage_edge_requests"] if "400" in row[0]) == 1
+
+
 def test_an_open_websocket_may_be_silent() -> None:
     client = HTTP2Client(body_seconds=60, idle_seconds=75)
     stream_id, exchange = connect(client)
