@@ -6,6 +6,7 @@ prompts travel in it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -28,12 +29,12 @@ class AccessLogLayer:
         self._application = application
         self._has_query = has_query
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
             exchange.when_done(self._write)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
 
     def _write(self, exchange: Exchange) -> None:
         scope, timeline = exchange.scope, exchange.timeline

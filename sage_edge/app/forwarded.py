@@ -6,6 +6,7 @@ forwarding headers are removed, so that a gateway that believes them is not dece
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import lru_cache
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
@@ -28,14 +29,14 @@ class ForwardedLayer:
         self._trusted = trusted
         self._trusts = lru_cache(REMEMBERED_ADDRESSES)(trusted.trusts)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             for name, _ in scope["headers"]:
                 if name.startswith(FORWARDING_STARTS):  # most requests have none, and are asked no more
                     self._take(scope)
                     break
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
 
     def _take(self, scope: Scope) -> None:
         client = scope.get("client")

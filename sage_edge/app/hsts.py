@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
 
@@ -21,9 +23,9 @@ class HSTSLayer:
         self._application = application
         self._field = (b"strict-transport-security", b"max-age=%d" % seconds)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request; what does not come over TLS is passed through (RFC 6797 section 7.2)."""
         if scope["type"] == "http" and "tls" in scope["extensions"]:
             exchange: Exchange = scope[EXCHANGE]
             exchange.answer_fields = (*exchange.answer_fields, self._field)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)

@@ -7,6 +7,7 @@ to which request, found once for each kind of request and kept, since looking la
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
@@ -36,14 +37,14 @@ class MetricsLayer:
         metrics.refresh_with(self._count_in_flight)
         metrics.refresh_with(self._count_events)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
             self._in_flight.add(exchange)
             exchange.when_event_stream(self._meter)
             exchange.when_done(self._count)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
 
     def _count(self, exchange: Exchange) -> None:
         self._in_flight.discard(exchange)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 
@@ -21,10 +21,10 @@ class RequestCountLayer:
         self._limit = self._left = limit
         self._on_limit = on_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Count, and call the other."""
         self._left -= 1
         if self._left == 0:
             self._left = self._limit
             self._on_limit()
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)

@@ -6,6 +6,7 @@ request has it, the gateway's own among them. `traceparent` (W3C Trace Context) 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from random import getrandbits
 from time import time_ns
 
@@ -24,7 +25,7 @@ class RequestIdLayer:
     def __init__(self, application: ASGIApplication) -> None:
         self._application = application
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
@@ -42,4 +43,4 @@ class RequestIdLayer:
             exchange.answer_fields = (field,)
             # For the task of this request alone, whose context is its own.
             structlog.contextvars.bind_contextvars(request_id=request_id)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)

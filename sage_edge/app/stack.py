@@ -1,4 +1,8 @@
-"""The request path: the ordered list of layers, the outermost first, and nothing else."""
+"""The request path: the ordered list of layers, the outermost first, and nothing else.
+
+A layer that only looks at a request as it begins, or asks its exchange to be called back, returns what the next one
+returns: a coroutine of its own would be passed through whenever the application waits.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ while an answer streams: when its first event was sent is the timeline's to know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -61,11 +61,11 @@ class TracingLayer:
         self._application = application
         self._tracer = tracer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan" and scope["raw_path"] not in HEALTH_PATHS:
             self._begin(scope)
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
 
     def _begin(self, scope: Scope) -> None:
         exchange: Exchange = scope[EXCHANGE]
