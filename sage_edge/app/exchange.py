@@ -89,6 +89,7 @@ class Exchange(ABC):
         want: set where the client sends its body only once it is asked for it; called when the application
             waits for it (RFC 9110 section 10.1.1).
         cancel_later: set by whoever runs the application: cancels it after the grace period.
+        spare: set beside it: takes that back.
     """
 
     def __init__(self, scope: Scope, new_event: Callable[[], Event]) -> None:
@@ -111,6 +112,8 @@ class Exchange(ABC):
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
         self._cancel_later: Callable[[], None] | None = None
+        self.spare: Callable[[], None] | None = None
+        self._is_end_expected = False
         self._new_event = new_event
         self._inbox = Inbox()
         self._sink: Sink | None = None
@@ -231,6 +234,8 @@ class Exchange(ABC):
 
     def finish(self) -> None:
         """Call back those who asked `when_done`."""
+        if self._is_end_expected and self.spare is not None:
+            self.spare()
         self._wake_receiver()  # which is given a disconnect
         callbacks, self._when_done = self._when_done, []
         for callback in callbacks:
@@ -256,6 +261,15 @@ class Exchange(ABC):
         self.deliver(self._disconnect_message())
         self._wake_sender()
         self._cancel_if_abandoned()
+
+    def expect_end(self) -> None:
+        """The client has all of its answer, and nothing that follows is for it: it has the grace period to be over.
+
+        Otherwise nobody would end an application that has no end of its own: its client cannot leave any more.
+        """
+        self._is_end_expected = True
+        if self._cancel_later is not None:
+            self._cancel_later()
 
     def note_cause(self, cause: Cause) -> None:
         """Why the answer will not be complete; the first cause counts."""

@@ -6,11 +6,14 @@ and a client that vanished is only found out by writing to it. One task looks af
 
 from __future__ import annotations
 
+import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange, WriteBetween
 from sage_edge.core.heartbeat import COMMENT, Silence
+
+log = structlog.get_logger(__name__)
 
 LOOKS_PER_SILENCE = 4
 """How often it is looked at the streams: a comment is late by a quarter of the silence at most."""
@@ -50,13 +53,17 @@ class HeartbeatLayer:
         exchange.when_done(self._forget)
 
     def _forget(self, exchange: Exchange) -> None:
-        del self._streams[exchange]
+        self._streams.pop(exchange, None)
 
     async def _beat(self) -> None:
         while True:
             await trio.sleep(self._seconds / LOOKS_PER_SILENCE)
             now = trio.current_time()
-            for silence, write in list(self._streams.values()):
-                if silence.is_due(now, self._seconds):
-                    write(COMMENT)
-                    silence.since = now
+            for exchange, (silence, write) in list(self._streams.items()):
+                try:
+                    if silence.is_due(now, self._seconds):
+                        write(COMMENT)
+                        silence.since = now
+                except Exception as error:  # of one stream: it is not to end the others'
+                    log.error("heartbeat failed", exc_info=error)
+                    del self._streams[exchange]

@@ -44,7 +44,11 @@ class MetricsPage:
                 scope, send, HTTPStatus.METHOD_NOT_ALLOWED, "Metrics are read.", [(b"allow", b"GET, HEAD")]
             )
             return
-        encode, content_type = choose_encoder((find_header(scope, b"accept") or b"").decode("latin-1"))
+        accept = (find_header(scope, b"accept") or b"").decode("latin-1")
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is none
+            encode, content_type = choose_encoder("")
         body = encode(self._registry)
         fields = [
             (b"content-type", content_type.encode()),

@@ -156,7 +156,8 @@ class ResponseProgress:
         self.is_complete = False
         self._missing_bytes: int | None = None
         """Of the body, where its length was announced."""
-        self._is_body_complete = False
+        self.is_body_complete = False
+        self._is_bodiless = False
         self._expects_trailers = False
         self._is_open = False  # as a WebSocket
 
@@ -166,7 +167,7 @@ class ResponseProgress:
 
         That can be before the answer is complete: middleware often sends the end as an empty message of its own.
         """
-        return self.is_complete or (self._missing_bytes == 0 and not self._expects_trailers)
+        return self.is_complete or self._is_bodiless or (self._missing_bytes == 0 and not self._expects_trailers)
 
     @property
     def missing_bytes(self) -> int:
@@ -175,8 +176,12 @@ class ResponseProgress:
 
     def unstart(self) -> None:
         """Take back the start of the answer: it could not be sent."""
-        self.has_started = self._expects_trailers = self._is_open = False
+        self.has_started = self._expects_trailers = self._is_open = self._is_bodiless = False
         self._missing_bytes = None
+
+    def note_bodiless(self) -> None:
+        """The answer is its head alone, whatever the application says of a body (RFC 9110 section 6.4.1)."""
+        self._is_bodiless = True
 
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.
@@ -193,19 +198,19 @@ class ResponseProgress:
                 self._missing_bytes = _find_length(message)
             case "http.response.body" | "websocket.http.response.body" as kind:
                 self._require(self.has_started and not self._is_open, kind, "the response has not started")
-                self._require(not self._is_body_complete, kind, "the body is complete")
-                self._is_body_complete = not message.get("more_body", False)
+                self._require(not self.is_body_complete, kind, "the body is complete")
+                self.is_body_complete = not message.get("more_body", False)
                 if self._missing_bytes is not None:
                     self._missing_bytes -= len(message.get("body", b""))
-                self.is_complete = self._is_body_complete and not self._expects_trailers
+                self.is_complete = self.is_body_complete and not self._expects_trailers
             case "http.response.trailers" as kind:
-                self._require(self._is_body_complete, kind, "the body is not complete")
+                self._require(self.is_body_complete, kind, "the body is not complete")
                 self._require(not self.is_complete, kind, "the response is complete")
                 self.is_complete = not message.get("more_trailers", False)
             case "websocket.send" as kind:
                 self._require(self._is_open, kind, "the WebSocket is not open")
             case "websocket.close":
-                self.has_started = self.is_complete = self._is_body_complete = True
+                self.has_started = self.is_complete = self.is_body_complete = True
                 self._is_open = False
 
     @staticmethod

@@ -29,9 +29,9 @@ class Silence:
         self._tail = BETWEEN_EVENTS[0]
 
     def interrupt(self, data: bytes, now: float) -> None:
-        """Note a piece of the stream, of whatever size."""
+        """Note a piece of the stream, of whatever size; it may be anything that is like bytes."""
         self.since = now
-        self._tail = data[-3:] if len(data) >= 3 else (self._tail + data)[-3:]
+        self._tail = bytes(data[-3:]) if len(data) >= 3 else (self._tail + data)[-3:]
 
     def is_due(self, now: float, limit_seconds: float) -> bool:
         """Whether it has lasted so long, and no event is begun."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from sage_edge.core.printable import escape_unprintable
+
 KEPT = 50
 """So many are remembered; as many wait to be told to the supervisor."""
 LONGEST_TEXT = 300
@@ -79,4 +81,5 @@ def describe_problem(event: str, fields: Mapping[str, Any]) -> str:
     text = event if reason is None else f"{event}: {reason}"
     if "path" in fields:
         text += f" ({fields['path']})"
+    text = escape_unprintable(text)
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

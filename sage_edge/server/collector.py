@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from time import perf_counter
 
 import trio
 
@@ -31,17 +32,22 @@ OPEN_BYTES = 32 * 1024
 """What each open connection and stream may explain of the growth."""
 
 
-def is_due(*, young_collections: int, open_count: int, grown_bytes: int) -> bool:
+LEAST_REST = 100
+"""So many times longer than it took is it left alone: it takes a hundredth of the time at most, whatever lives."""
+
+
+def is_due(*, young_collections: int, open_count: int, grown_bytes: int, is_rested: bool = True) -> bool:
     """Whether all is to be gone through now.
 
     Args:
         young_collections: since that was done last.
         open_count: connections and streams.
         grown_bytes: by how much memory has grown since.
+        is_rested: whether that is long ago, for how long it took.
     """
     if young_collections < YOUNG_COLLECTIONS:
         return False
-    return open_count <= QUIET_COUNT or grown_bytes > UNEXPLAINED_BYTES + open_count * OPEN_BYTES
+    return (open_count <= QUIET_COUNT and is_rested) or grown_bytes > UNEXPLAINED_BYTES + open_count * OPEN_BYTES
 
 
 class Collector:
@@ -65,12 +71,21 @@ class Collector:
         await settled.wait()
         pid = os.getpid()
         settled_bytes = resident_bytes(pid)
+        rested_at = 0.0
         while True:
             await trio.sleep(LOOK_SECONDS)
             grown_bytes = resident_bytes(pid) - settled_bytes
             open_count = self.count_open()
-            if is_due(young_collections=gc.get_count()[2], open_count=open_count, grown_bytes=grown_bytes):
+            began_at = perf_counter()
+            if is_due(
+                young_collections=gc.get_count()[2],
+                open_count=open_count,
+                grown_bytes=grown_bytes,
+                is_rested=began_at >= rested_at,
+            ):
                 gc.collect()
+                ended_at = perf_counter()
+                rested_at = ended_at + LEAST_REST * (ended_at - began_at)
             elif open_count > QUIET_COUNT or grown_bytes < WORTH_BYTES:
                 continue
             give_back()

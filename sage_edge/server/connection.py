@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import math
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -321,6 +322,7 @@ class Connection:
         try:
             with trio.CancelScope() as scope:
                 exchange.cancel_later = lambda: self._cancel_later(scope)
+                exchange.spare = lambda: _spare(scope)
                 try:
                     await self._service.application(exchange.scope, exchange.receive, exchange.send)
                 except Exception as error:
@@ -349,9 +351,6 @@ class Connection:
             return
         if self._resumed is not None and self._socket.has_hung_up:
             self._protocol.end_input()  # behind what is not read
-            if not self._has_output:
-                self.cut()
-                return
             self.wake()
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
@@ -406,3 +405,7 @@ class Connection:
         if self._has_protocol:
             self._has_protocol = False
             del self._protocol
+
+
+def _spare(scope: trio.CancelScope) -> None:
+    scope.deadline = math.inf

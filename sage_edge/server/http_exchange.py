@@ -33,7 +33,8 @@ class HTTPExchange(Exchange):
     def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
         super().__init__(scope, new_event)
         self._carrier: Carrier = carrier
-        self._has_body = scope["method"] != "HEAD"
+        self._is_head = scope["method"] == "HEAD"
+        self._has_body = True
 
     def write(self, message: Message) -> None:
         """Take a message of the answer."""
@@ -49,7 +50,7 @@ class HTTPExchange(Exchange):
             fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
             self.progress.note(message)
             self.status = status
-            self._has_body = self._has_body and status not in NO_BODY_STATUSES
+            self._has_body = not self._is_head and status not in NO_BODY_STATUSES
             if status == HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
                 fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
             if not self.is_client_gone:
@@ -79,17 +80,21 @@ class HTTPExchange(Exchange):
         self._carrier.credit(size_bytes)
 
     def _write_between_events(self, data: bytes) -> None:
-        if not (self.waiting_bytes or self.is_client_gone or self.progress.is_complete):
+        if not (self.waiting_bytes or self.is_client_gone or self.progress.is_body_complete):
             self.sent_bytes += len(data)
             self._carrier.write(data, is_last=False)
 
     def _start(self, status: int, fields: Fields, names: Mapping[bytes, bytes]) -> None:
+        if not self._has_body:
+            self.progress.note_bodiless()
         try:
             self._carrier.start(status, fields, is_last=not self._has_body)
         except Exception:
             self.progress.unstart()  # nothing was sent: the answer may be another
             self.status = 0
             raise
+        if not self._has_body:
+            self.expect_end()
         is_event_stream = _is_event_stream(names)
         self.timeline.note_start(is_event_stream=is_event_stream)
         if is_event_stream:
@@ -106,11 +111,11 @@ class HTTPExchange(Exchange):
         if progress.missing_bytes < 0:
             self._abort()
             raise ValueError("the body is longer than its content-length")
-        self.sent_bytes += len(data)
         is_last = progress.is_complete
         if is_last and progress.missing_bytes:
             self._abort()  # its end would be a lie
             return
+        self.sent_bytes += len(data)
         if data or is_last:
             self._carrier.write(data, is_last=is_last)
             if data and self.timeline.is_event_stream:

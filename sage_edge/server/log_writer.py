@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 import threading
 import time
 import weakref
@@ -24,7 +25,9 @@ log = structlog.get_logger(__name__)
 QUEUED_BYTES = 4 * 2**20
 """What may wait to be written."""
 BATCH_BYTES = 64 * 1024
-"""What is written at once."""
+"""What is written at once to a file."""
+SHARED_BATCH_BYTES = select.PIPE_BUF
+"""The same to a pipe or socket, which other workers may share: no more than that is sure to stay in one piece."""
 REPORT_SECONDS = 10.0
 """How often, at most, dropped lines are reported."""
 STOP_SECONDS = 2.0
@@ -49,6 +52,7 @@ class LogWriter(logging.Handler):
         super().__init__()
         self._path = path
         self._descriptor = -1
+        self._batch_bytes = BATCH_BYTES
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
         self._changed = threading.Condition(threading.Lock())
@@ -73,7 +77,7 @@ class LogWriter(logging.Handler):
         Raises:
             OSError: the file cannot be opened.
         """
-        self._descriptor = self._open()
+        self._use(self._open())
         self._thread.start()
         _started.add(self)
 
@@ -144,9 +148,9 @@ class LogWriter(logging.Handler):
 
     def _take(self) -> list[bytes]:
         with self._changed:
-            lines = []
+            lines: list[bytes] = []
             size_bytes = 0
-            while self._lines and size_bytes < BATCH_BYTES:
+            while self._lines and (not lines or size_bytes + len(self._lines[0]) <= self._batch_bytes):
                 lines.append(self._lines.popleft())
                 size_bytes += len(lines[-1])
             self._queued_bytes -= size_bytes
@@ -174,7 +178,11 @@ class LogWriter(logging.Handler):
             log.error("the log file cannot be opened anew; the old one stays", reason=error.strerror)
             return
         os.close(self._descriptor)
+        self._use(descriptor)
+
+    def _use(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._batch_bytes = BATCH_BYTES if _is_file(descriptor) else SHARED_BATCH_BYTES
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -182,6 +190,13 @@ class LogWriter(logging.Handler):
         if count and now - self._reported_at >= REPORT_SECONDS:
             self._reported, self._reported_at = self.dropped, now
             log.warning("log lines were dropped: they could not be written in time", count=count)
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False  # closed: nothing will be written
 
 
 def _note_fork() -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.core.printable import escape_unprintable
 from sage_edge.core.problems import Problem, Problems, describe_problem
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_writer import LogWriter
@@ -63,6 +64,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
         rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         rendering = [
+            _escape_unprintable,
             structlog.dev.ConsoleRenderer(
                 colors=_is_terminal(writer),
                 pad_event_to=0,
@@ -70,7 +72,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
                 sort_keys=False,
                 # The default shows local variables: clients' keys among them, and it takes about a second.
                 exception_formatter=structlog.dev.plain_traceback,
-            )
+            ),
         ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -92,6 +94,14 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _escape_unprintable(_: object, __: str, fields: EventDict) -> EventDict:
+    """What clients sent may be for a terminal to obey."""
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = escape_unprintable(value)
+    return fields
 
 
 class ProblemHandler(logging.Handler):

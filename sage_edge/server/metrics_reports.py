@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -29,12 +29,18 @@ async def report_metrics(metrics: Metrics, problems: Problems, link: WorkerLink)
 class WorkersMetrics:
     """What the workers report, added up. Counters of workers that have ended go on counting.
 
+    Args:
+        holds_place: whether a process is the worker of its place, and not one that comes or goes beside it.
+
     Attributes:
         own: the supervisor's figures, about the workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, holds_place: Callable[[int], bool]) -> None:
         self.own = Metrics()
+        self._holds_place = holds_place
+        # How the edge is, those know who serve: not one that starts or leaves while another has its place.
+        self._of_places = {values.family.name for values in (self.own.phase, self.own.readiness_check)}
         self._latest: dict[int, Snapshot] = {}
         self._ended: Snapshot = {}
 
@@ -55,4 +61,10 @@ class WorkersMetrics:
 
     def snapshot(self) -> Snapshot:
         """All of them together."""
-        return self.own.merge([self._ended, self.own.snapshot(), *self._latest.values()])
+        return self.own.merge([self._ended, self.own.snapshot(), *map(self._select, self._latest.items())])
+
+    def _select(self, report: tuple[int, Snapshot]) -> Snapshot:
+        pid, snapshot = report
+        if self._holds_place(pid):
+            return snapshot
+        return {name: rows for name, rows in snapshot.items() if name not in self._of_places}

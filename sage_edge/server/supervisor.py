@@ -77,7 +77,7 @@ class Supervisor:
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._notifier = notifier
         self._logs = logs
-        self._metrics = WorkersMetrics()
+        self._metrics = WorkersMetrics(self._holds_place)
         self._metrics.own.refresh_with(self._count_workers)
         self._metrics_listeners = metrics_listeners
         self._admin_listeners = admin_listeners
@@ -142,6 +142,10 @@ class Supervisor:
         figures = self._metrics.own
         figures.workers_wanted.of().number = len(self._places)
         figures.workers_ready.of().number = self._ready
+        figures.dropped_log_lines.of().number = self._logs.dropped
+
+    def _holds_place(self, pid: int) -> bool:
+        return any(place.worker is not None and place.worker.pid == pid for place in self._places)
 
     def _is_in_transition(self) -> bool:
         return self._stop.is_set() or not self._first_is_ready.is_set()

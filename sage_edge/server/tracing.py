@@ -6,6 +6,7 @@ told by the standard variables (`OTEL_*`), which the SDK reads. The SDK's global
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from os import environ
@@ -86,6 +87,8 @@ class OpenTelemetryTracer:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("sage_edge", __version__, SCHEMA_URL)
         self._propagator = TraceContextTextMapPropagator()
+        # It warns of each malformed `tracestate`, with what the client sent: neither belongs in the log.
+        logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)
 
     def begin(self, headers: Headers, name: str, attributes: Attributes, *, seconds_ago: float) -> OpenTelemetrySpan:
         """A span of a request with these headers, of which a trace's are the parent's."""

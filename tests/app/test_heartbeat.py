@@ -137,3 +137,33 @@ async def test_an_error_of_the_application_passes_through() -> None:
     exchange = HTTPExchange(http_scope(), trio.Event, RecordingCarrier())
     with pytest.raises(LookupError):
         await partial(HeartbeatLayer, seconds=1)(application)(exchange.scope, exchange.receive, exchange.send)
+
+
+async def test_a_stream_that_cannot_be_written_to_costs_the_others_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Faulty(RecordingCarrier):
+        def write(self, data: bytes, *, is_last: bool) -> None:
+            if data == COMMENT:
+                raise RuntimeError("on purpose")
+            super().write(data, is_last=is_last)
+
+    carriers = [Faulty(), RecordingCarrier()]
+    exchanges = [HTTPExchange(http_scope(), trio.Event, carrier) for carrier in carriers]
+    async with beating(streaming(EVENT, 35.0, EVENT)) as layer, trio.open_nursery() as calling:
+        for exchange in exchanges:
+            calling.start_soon(layer, exchange.scope, exchange.receive, exchange.send)
+    assert carriers[0].pieces == [EVENT, EVENT, b""]
+    assert carriers[1].pieces == [EVENT, *[COMMENT] * 3, EVENT, b""]
+
+
+async def test_nothing_follows_the_end_of_a_body_whose_trailers_are_to_come(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await send({**response_start(headers=[EVENT_STREAM]), "trailers": True})
+        await send(response_body(EVENT))
+        await trio.sleep(60)
+        await send({"type": "http.response.trailers", "headers": []})
+
+    assert (await call(application)).pieces == [EVENT]

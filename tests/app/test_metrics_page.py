@@ -44,6 +44,14 @@ async def test_every_family_is_read_as_it_was_meant(accept: bytes, metrics: Metr
         assert all(set(family.labels) <= set(sample.labels) for sample in read.samples)
 
 
+@pytest.mark.parametrize("kind", [b"application/openmetrics-text", b"text/plain"])
+@pytest.mark.parametrize("version", [b"abc", b".", b"", b"1.x.0"])
+async def test_a_version_that_is_none_is_answered_in_text(kind: bytes, version: bytes, metrics: Metrics) -> None:
+    server = await ask(metrics, http_scope("/metrics", headers=[(b"accept", kind + b"; version=" + version)]))
+    assert server.status == 200
+    assert server.body
+
+
 @needs_promtool
 async def test_promtool_finds_nothing_to_say_about_any_family(metrics: Metrics) -> None:
     checked = run_promtool("check", "metrics", text=(await ask(metrics, http_scope("/metrics"))).body.decode())

@@ -46,6 +46,13 @@ def test_none_does_inside_an_event(pieces: tuple[bytes, ...]) -> None:
     assert not is_due(*pieces)
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_what_is_like_bytes_is_understood(kind: type) -> None:
+    assert is_due(kind(b"data: x\n\n"))
+    assert is_due(kind(b"data: x"), kind(b"\n\n"))
+    assert not is_due(kind(b"data: x"))
+
+
 def test_none_does_before_its_time() -> None:
     assert not is_due(b"data: x\n\n", seconds=9.9)
 

@@ -37,6 +37,11 @@ def test_when_it_is_due(young_collections: int, open_count: int, grown_bytes: in
     assert given is expected
 
 
+def test_it_is_left_alone_for_long_where_it_took_long_unless_memory_grows() -> None:
+    assert not is_due(young_collections=100, open_count=0, grown_bytes=0, is_rested=False)
+    assert is_due(young_collections=100, open_count=0, grown_bytes=UNEXPLAINED_BYTES + 1, is_rested=False)
+
+
 class Knot:
     """Garbage that only the collector finds."""
 

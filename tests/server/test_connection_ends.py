@@ -32,6 +32,22 @@ async def app(scope, receive, send):
         while not os.path.exists("finish"):
             await asyncio.sleep(0.01)
         return
+    if scope["path"] == "/endless":
+        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        try:
+            while True:
+                await send({{"type": "http.response.body", "body": b"piece", "more_body": True}})
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            say("endless cancelled")
+            raise
+    if scope["path"] == "/no-content":
+        await send({{"type": "http.response.start", "status": 204, "headers": []}})
+        await send({{"type": "http.response.body"}})
+        while not os.path.exists("finish"):
+            await asyncio.sleep(0.01)
+        say("background finished")
+        return
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
     await send({{"type": "http.response.body", "body": bytes({SIZE_BYTES} if scope["path"] == "/large" else 2)}})
     if scope["path"] == "/background":
@@ -108,6 +124,19 @@ def test_an_application_that_goes_on_after_its_answer_takes_up_no_connection(edg
         with raw_http1(edge) as sock:
             sock.sendall(ask("/background", connection="close"))
             assert read_to_the_end(sock).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_an_endless_answer_to_a_head_ends_after_the_grace_and_a_background_task_goes_on(
+    gateway: Path, certificates: Path, http2: bool
+) -> None:
+    options = ("--gateway", "halves:app", "--cancel-grace-seconds", "0.5")
+    with running_edge(*options, certificates=certificates, cwd=gateway) as edge, edge.client(http2=http2) as client:
+        assert client.head("/endless").status_code == 200
+        assert client.get("/no-content").status_code == 204
+        edge.log.wait_for("endless cancelled")
+        (gateway / "finish").touch()
+        edge.log.wait_for("background finished")
 
 
 def test_an_application_that_goes_on_without_its_client_takes_up_its_connection(gateway: Path) -> None:

@@ -140,3 +140,42 @@ def test_nothing_of_an_answer_that_was_not_begun_follows_the_end_of_its_clients_
     assert (exchange.cause, client.connection.wants_close) == (Cause.CLIENT_LEFT, True)
     respond(exchange, b"late")
     assert not client.connection.has_output
+
+
+HEAD = b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def test_an_answer_without_a_body_is_whole_with_its_head() -> None:
+    client = HTTP1Client()
+    exchange = client.ask(HEAD)
+    exchange.write(start())
+    assert client.connection.wants_close
+    client.take()
+    client.connection.lose()
+    exchange.write(body(b"not for the client"))
+    client.connection.end(exchange)
+    assert (exchange.cause, exchange.ending) == (None, "complete")
+
+
+@pytest.mark.parametrize("status", [200, 204, 304])
+def test_an_application_has_the_grace_period_to_end_an_answer_without_a_body(status: int) -> None:
+    client = HTTP1Client()
+    exchange = client.ask(HEAD if status == 200 else GET)
+    asked: list[str] = []
+    exchange.cancel_later = lambda: asked.append("to end")
+    exchange.spare = lambda: asked.append("no more")
+    exchange.write(start(status))
+    assert asked == ["to end"]
+    exchange.write(body(b"piece", more=True))
+    assert asked == ["to end"]
+    exchange.write(body())
+    assert asked == ["to end", "no more"]
+
+
+def test_what_was_not_sent_is_not_counted() -> None:
+    client = HTTP1Client()
+    exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"100")))
+    exchange.write(body(bytes(50)))
+    assert exchange.sent_bytes == 0
+    assert exchange.cause is Cause.ERROR

@@ -170,3 +170,20 @@ def test_a_forked_childs_lines_are_written_too_and_nobodys_twice(tmp_path: Path)
         assert os.waitpid(child, 0)[1] == 0
         writer.handle(record("after"))
     assert path.read_text() == "before\nchild\nafter\n"
+
+
+def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Path, int]) -> None:
+    path, descriptor = pipe
+    with writing(path) as one, writing(path) as other:
+        for number in range(300):
+            for name, writer in (("one", one), ("other", other)):
+                writer.handle(record(f"{name} {number} {'x' * 200} end"))
+        data = b""
+        while data.count(b"\n") < 600:
+            data += os.read(descriptor, 4096)
+            time.sleep(0.001)  # a reader that is slower than they are
+    lines = data.decode().splitlines()
+    for name in ("one", "other"):
+        numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{name} ")]
+        assert numbers == list(range(300))
+    assert all(line.endswith("x end") for line in lines)

@@ -139,3 +139,11 @@ def test_context_variables_are_added(capsys: pytest.CaptureFixture[str]) -> None
         logging.getLogger("a.library").info("said")
         structlog.get_logger("sage_edge.test").info("said")
     assert [json.loads(line)["request_id"] for line in capsys.readouterr().err.splitlines()] == ["abc", "abc"]
+
+
+def test_nothing_of_a_client_s_moves_a_cursor_or_turns_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text")
+    structlog.get_logger("test").info("request failed", path="/a\x9b31m\x85b\u202e\x1bc\u00e9")
+    said = capsys.readouterr().err
+    assert "/a\\x9b31m\\x85b\\u202e\\x1bc\u00e9" in said
+    assert said.removesuffix("\n").isprintable()
