@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import structlog.testing
@@ -72,11 +73,10 @@ async def test_an_end_that_does_not_listen_is_not_waited_for_and_costs_a_bounded
     sender = MessageSender(one)
     for number in range(5000):
         sender.send({"event": "metrics", "number": number, "text": "x" * 1000})
-    received = 0
-    while True:  # what the system holds, and what waited
-        try:
-            received += len(other.recv(65536))
-        except BlockingIOError:
-            break
+    waiting = 0
+    for _ in range(100):  # each message takes what waited with it, as far as there is room
+        with suppress(BlockingIOError):
+            while data := other.recv(65536):
+                waiting += len(data)
         sender.send({"event": "alive"})
-    assert LONGEST_UNSENT_BYTES < received < 5_000_000
+    assert LONGEST_UNSENT_BYTES < waiting < 2_000_000
