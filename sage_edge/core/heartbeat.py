@@ -1,6 +1,8 @@
 """Where a comment may go into a stream of server-sent events, and when (WHATWG HTML section 9.2).
 
-Only the bytes' ends are looked at: whether the last of them end an event. What an event says is the gateway's.
+Only the bytes' ends are looked at: whether the last of them end an event. What an event says is the gateway's. A byte
+order mark, which a stream may begin with and need not, comes too late after a comment: such a stream must not be silent
+before it.
 """
 
 from __future__ import annotations

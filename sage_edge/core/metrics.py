@@ -149,15 +149,20 @@ class Registry:
         return {values.family.name: values.as_rows() for values in self._families}
 
     def merge(self, snapshots: Iterable[Snapshot]) -> Snapshot:
-        """What several processes' snapshots are together. A family that this process does not know is left out."""
-        merged: dict[str, dict[Labels, Row]] = {values.family.name: {} for values in self._families}
-        merging = {values.family.name: values.family.merging for values in self._families}
+        """What several processes' snapshots are together.
+
+        What this process does not know is left out: another may be of a later version.
+        """
+        families = {values.family.name: values.family for values in self._families}
+        merged: dict[str, dict[Labels, Row]] = {name: {} for name in families}
         for snapshot in snapshots:
             for name in merged.keys() & snapshot.keys():
+                family = families[name]
                 for row in snapshot[name]:
-                    labels = tuple(row[0])
-                    known = merged[name].get(labels)
-                    merged[name][labels] = row if known is None else _merge_rows(known, row, merging[name])
+                    if _fits(family, row):
+                        labels = tuple(row[0])
+                        known = merged[name].get(labels)
+                        merged[name][labels] = row if known is None else _merge_rows(known, row, family.merging)
         return {name: list(rows.values()) for name, rows in merged.items()}
 
     def keep_totals(self, snapshot: Snapshot) -> Snapshot:
@@ -191,6 +196,14 @@ class Registry:
 
 
 _COMBINATIONS: Mapping[str, Callable[[list[float]], float]] = {"sum": sum, "min": min, "max": max}
+
+
+def _fits(family: Family, row: Row) -> bool:
+    if len(row[0]) != len(family.labels):
+        return False
+    if family.kind == "histogram":
+        return len(row) == 3 and len(row[1]) == len(family.bounds) + 1
+    return len(row) == 2
 
 
 def _merge_rows(one: Row, other: Row, merging: str) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from sage_edge.core.printable import escape_unprintable
@@ -38,8 +38,9 @@ class Problem:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
-        """From JSON."""
-        return cls(**message)
+        """From JSON, whatever else a later version says in it."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in message.items() if name in known})
 
 
 class Problems:
@@ -72,14 +73,14 @@ class Problems:
         return taken
 
 
-def describe_problem(event: str, fields: Mapping[str, Any]) -> str:
+def describe_problem(event: str, values: Mapping[str, Any]) -> str:
     """The text of a log line: what happened, why, and on which path. Nothing else of it: the log has the rest."""
-    reason = fields.get("reason")
-    error = fields.get("exc_info")
+    reason = values.get("reason")
+    error = values.get("exc_info")
     if reason is None and isinstance(error, BaseException):
         reason = type(error).__name__  # what it says may be a client's
     text = event if reason is None else f"{event}: {reason}"
-    if "path" in fields:
-        text += f" ({fields['path']})"
+    if "path" in values:
+        text += f" ({values['path']})"
     text = escape_unprintable(text)
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -55,7 +55,8 @@ class LogWriter(logging.Handler):
         self._batch_bytes = BATCH_BYTES
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._changed = threading.Condition(threading.Lock())
+        # Reentrant: the garbage collector may run while it is held, and what it ends may log.
+        self._changed = threading.Condition(threading.RLock())
         self._wants_reopening = False
         self._is_closing = False
         self._is_forked = False  # in a child of the process, which has no such thread
@@ -117,7 +118,7 @@ class LogWriter(logging.Handler):
     def note_fork(self) -> None:
         """Write at once from here on: this is a forked child. What waited is its parent's to write."""
         self._is_forked = self._is_closing = True
-        self._changed = threading.Condition(threading.Lock())  # the parent's thread may have held the old one
+        self._changed = threading.Condition(threading.RLock())  # the parent's thread may have held the old one
         self._lines.clear()
 
     # The thread's side.
@@ -153,7 +154,7 @@ class LogWriter(logging.Handler):
             while self._lines and (not lines or size_bytes + len(self._lines[0]) <= self._batch_bytes):
                 lines.append(self._lines.popleft())
                 size_bytes += len(lines[-1])
-            self._queued_bytes -= size_bytes
+            self._queued_bytes = self._queued_bytes - size_bytes if self._lines else 0
             return lines
 
     def _write(self, data: bytes) -> bool:

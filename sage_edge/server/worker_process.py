@@ -168,7 +168,12 @@ class WorkerProcess:
         async for message in read_messages(self._link):
             self._heard_at = trio.current_time()
             self._has_spoken = True
-            self._note(message)
+            try:
+                self._note(message)
+            except (
+                Exception
+            ) as error:  # of another version, say: no reason to end the others
+                log.error("what a worker said makes no sense", worker=self.number, exc_info=error)
         heard_all.set()
 
     def _note(self, message: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,3 +188,22 @@ def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Pat
         numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{name} ")]
         assert numbers == list(range(300))
     assert all(line.endswith("x end") for line in lines)
+
+
+def test_what_is_logged_while_a_line_is_queued_waits_for_nothing(tmp_path: Path) -> None:
+    # As by the garbage collector, which may run anywhere, and end what has something to say.
+    with writing(tmp_path / "log") as writer:
+
+        class Said(deque[bytes]):
+            def append(self, line: bytes) -> None:
+                super().append(line)
+                if b"first" in line:
+                    writer.handle(record("within"))
+
+        writer._lines = Said()
+        thread = threading.Thread(target=writer.handle, args=(record("first"),), daemon=True)
+        thread.start()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+        writer.handle(record("last"))
+    assert (tmp_path / "log").read_text().splitlines() == ["first", "within", "last"]

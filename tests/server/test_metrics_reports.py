@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sage_edge.core.metric_families import Metrics
+from sage_edge.core.problems import Problem
 from sage_edge.server.metrics_reports import WorkersMetrics
 
 
@@ -33,3 +34,24 @@ def test_how_the_edge_is_those_say_who_hold_a_place_and_all_count() -> None:
     workers.retire(2)
     assert numbers(workers, "sage_edge_readiness_check") == {"started": 1}
     assert numbers(workers, "sage_edge_requests") == {"200": 15}
+
+
+def test_what_a_worker_of_another_version_says_is_left_out_where_it_does_not_fit() -> None:
+    workers = WorkersMetrics(lambda pid: True)
+    ours, other = report(started=1, requests=10), report(started=1, requests=5)
+    ours.duration_seconds.of("/", "2").observe(1.0)
+    other.duration_seconds.of("/", "2").observe(1.0)
+    snapshot = other.snapshot()
+    snapshot["sage_edge_request_duration_seconds"][0][1].append(0)  # a bucket more
+    snapshot["sage_edge_phase"][0][0].append("of something")  # a label more
+    snapshot["sage_edge_news"] = [[[], 1]]
+    for pid, said in enumerate([snapshot, ours.snapshot(), snapshot]):
+        workers.note(pid, said)
+    assert numbers(workers, "sage_edge_requests") == {"200": 20}
+    (duration,) = workers.snapshot()["sage_edge_request_duration_seconds"]
+    assert sum(duration[1]) == 1
+    assert numbers(workers, "sage_edge_phase") == {"ready": 1}
+
+
+def test_a_problem_of_another_version_is_understood_as_far_as_it_goes() -> None:
+    assert Problem.from_message({"at": 1.0, "level": "error", "text": "it broke", "colour": "red"}).text == "it broke"
