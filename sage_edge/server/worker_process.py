@@ -170,9 +170,7 @@ class WorkerProcess:
             self._has_spoken = True
             try:
                 self._note(message)
-            except (
-                Exception
-            ) as error:  # of another version, say: no reason to end the others
+            except Exception as error:  # of another version, say: no reason to end the others
                 log.error("what a worker said makes no sense", worker=self.number, exc_info=error)
         heard_all.set()
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx2
@@ -51,6 +52,15 @@ def read_stream(edge: Edge, has_begun: threading.Event, http2: bool) -> tuple[in
     return pid, body, False
 
 
+def start_seconds(edge: Edge, worker: int) -> float:
+    """How long the first process in a place took to start, by the log."""
+    began_at, ready_at = (
+        datetime.fromisoformat(edge.log.wait_for(rf"^(\S+) .*worker {what} .*worker={worker} ")[1])
+        for what in ("started", "ready")
+    )
+    return (ready_at - began_at).total_seconds()
+
+
 def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replaced_in_two_seconds() -> None:
     with running_workers() as edge, ThreadPoolExecutor(12) as threads, edge.client() as unused:
         begun = [threading.Event() for _ in range(12)]
@@ -65,7 +75,7 @@ def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replac
             with edge.client() as client:  # of its own: the other worker's
                 statuses.append(client.get("/readyz").status_code)
         replaced_seconds = time.monotonic() - killed_at
-        assert replaced_seconds < 2 + 1  # a busy machine's allowance for the start of Python
+        assert replaced_seconds < 2 + max(1, 2 * start_seconds(edge, 1))  # a busy machine's allowance
         assert set(statuses) <= {200}
         seen = [stream.result() for stream in streams]
         cut = [(body, is_cut) for pid, body, is_cut in seen if pid == victim]
