@@ -8,7 +8,7 @@ from random import SystemRandom
 
 from tests.fuzz.live import fuzz, live_edge
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def test_harmed_connections_leave_nothing_behind(tmp_path: Path) -> None:
