@@ -36,7 +36,7 @@ LEAST_REST = 100
 """So many times longer than it took is it left alone: it takes a hundredth of the time at most, whatever lives."""
 
 
-def is_due(*, young_collections: int, open_count: int, grown_bytes: int, is_rested: bool = True) -> bool:
+def is_due(*, young_collections: int, open_count: int, grown_bytes: int, is_rested: bool) -> bool:
     """Whether all is to be gone through now.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import math
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +19,7 @@ import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.app.exchange import EXCHANGE, Event, Exchange
+from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
@@ -36,6 +35,7 @@ from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.metrics_handshake import measured_handshake
 from sage_edge.server.proxy_protocol import ProxyProtocolError
+from sage_edge.server.running_applications import RunningApplications
 from sage_edge.server.transport import Plaintext, Transport
 
 log = structlog.get_logger(__name__)
@@ -81,12 +81,11 @@ class Connection:
         service: what it shares with others.
         sock: as accepted, not blocking. Closed at the end.
         account: of the client's address.
-        when_closed: called once, when the socket is closed and nothing that its client asked for and left behind
-            runs any more. What goes on after a whole answer may do so.
+        when_left: called once, when nothing is left of the client (`server.running_applications`).
     """
 
     def __init__(
-        self, service: Service, sock: socket.socket, account: ClientAccount, when_closed: Callable[[], None]
+        self, service: Service, sock: socket.socket, account: ClientAccount, when_left: Callable[[], None]
     ) -> None:
         self.limits = service.limits
         self.metrics = service.metrics
@@ -101,7 +100,7 @@ class Connection:
         self.is_dirty = self.is_gathering = False  # the flusher's marks
         self.flushed_at = -1.0
         self._service = service
-        self._when_closed = when_closed
+        self._applications = RunningApplications(service.application, self.limits.cancel_grace_seconds, when_left)
         self._transport: Transport = Plaintext()
         self._protocol: ConnectionProtocol
         self._has_protocol = False
@@ -114,8 +113,6 @@ class Connection:
         self._resumed: trio.Event | None = None
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
-        self._running: set[Exchange] = set()
-        self._has_given_place_back = False
         self._is_draining = False
         self._has_input_ended = False
         self._is_ending = False
@@ -169,8 +166,8 @@ class Connection:
     def run_exchange(self, exchange: Exchange) -> None:
         """Run the application for an exchange, in a task of its own."""
         exchange.connection_id = self._identifier
-        self._running.add(exchange)
-        self._context.run(self._nursery.start_soon, self._run_application, exchange)
+        self._applications.add(exchange)
+        self._context.run(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
 
     def wake(self) -> None:
         """Have what is ready written, once all that is runnable has run."""
@@ -318,29 +315,6 @@ class Connection:
             self._blocked_since = None
             self.flush()
 
-    async def _run_application(self, exchange: Exchange) -> None:
-        try:
-            with trio.CancelScope() as scope:
-                exchange.cancel_later = lambda: self._cancel_later(scope)
-                exchange.spare = lambda: _spare(scope)
-                try:
-                    await self._service.application(exchange.scope, exchange.receive, exchange.send)
-                except Exception as error:
-                    log.error("request failed beyond rescue", exc_info=error)
-        except trio.Cancelled:  # the worker's: the time to drain is up
-            if not exchange.has_ended_well:
-                exchange.note_cause(Cause.DRAINED)
-            raise
-        finally:
-            self._protocol.end(exchange)
-            self._running.discard(exchange)
-            if self._socket.is_closed:
-                self._give_place_back()
-            exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
-
-    def _cancel_later(self, scope: trio.CancelScope) -> None:
-        scope.deadline = trio.current_time() + self.limits.cancel_grace_seconds
-
     def _check_time(self, now: float) -> None:
         if not self._has_protocol or self._socket.is_closed:
             return
@@ -392,12 +366,7 @@ class Connection:
             return
         self._socket.close()
         self._lose()
-        self._give_place_back()
-
-    def _give_place_back(self) -> None:
-        if not self._has_given_place_back and not any(exchange.is_abandoned for exchange in self._running):
-            self._has_given_place_back = True
-            self._when_closed()
+        self._applications.close()
 
     def _let_go(self) -> None:
         """Hold on to nothing that holds on to this: what is left is freed at once, without the collector."""
@@ -405,7 +374,3 @@ class Connection:
         if self._has_protocol:
             self._has_protocol = False
             del self._protocol
-
-
-def _spare(scope: trio.CancelScope) -> None:
-    scope.deadline = math.inf

@@ -33,7 +33,7 @@ SIZE_BYTES = 50_000
     ],
 )
 def test_when_it_is_due(young_collections: int, open_count: int, grown_bytes: int, expected: bool) -> None:
-    given = is_due(young_collections=young_collections, open_count=open_count, grown_bytes=grown_bytes)
+    given = is_due(young_collections=young_collections, open_count=open_count, grown_bytes=grown_bytes, is_rested=True)
     assert given is expected
 
 

@@ -166,7 +166,7 @@ class HTTP2Connection:
         elif not self._streams.claim(stream_id):
             return
         elif self._farewell.refuses(stream_id):
-            self._streams.note_refused(stream_id)
+            self._streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
         elif depends_on == stream_id:
             self._streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)  # RFC 7540 section 5.3.1
         else:

@@ -135,9 +135,7 @@ class Streams:
 
     def abort(self, stream: Stream) -> None:
         """Reset it: its answer will not be completed, and its client must not wait (section 8.1)."""
-        self.forget(stream, Ending.SERVER_RESET)
-        if stream.exchange is not None:
-            stream.exchange.lose_client()
+        self._drop(stream, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.INTERNAL_ERROR))
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
@@ -146,9 +144,7 @@ class Streams:
         Raises:
             BudgetFault: it is one too many.
         """
-        self.forget(stream, Ending.SERVER_RESET)
-        if stream.exchange is not None:
-            stream.exchange.lose_client(_CAUSES.get(code, Cause.PROTOCOL_ERROR))
+        self._drop(stream, Ending.SERVER_RESET, _CAUSES.get(code, Cause.PROTOCOL_ERROR))
         self.refuse(stream.stream_id, code)
 
     def refuse(self, stream_id: int, code: ErrorCode) -> None:
@@ -157,27 +153,27 @@ class Streams:
         Raises:
             BudgetFault: it is one too many.
         """
+        self.refuse_kindly(stream_id, code)
+        self._budgets.spend(Kind.RESET, self._host.clock())
+
+    def refuse_kindly(self, stream_id: int, code: ErrorCode) -> None:
+        """The same through nobody's fault, which does not count."""
         self._closed.note(stream_id, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream_id, code))
-        self._budgets.spend(Kind.RESET, self._host.clock())
 
     def note_reset(self, stream: Stream) -> None:
         """The client has given it up."""
-        self.forget(stream, Ending.CLIENT_RESET)
-        if stream.exchange is not None:
-            stream.exchange.lose_client()
-
-    def note_refused(self, stream_id: int) -> None:
-        """It came after the last that would be served, through nobody's fault."""
-        self._out.control(frames.rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
-        self._closed.note(stream_id, Ending.SERVER_RESET)
+        self._drop(stream, Ending.CLIENT_RESET)
 
     def lose(self, cause: Cause) -> None:
         """The connection ends, and they with it."""
         for stream in self:
-            self.forget(stream, Ending.SERVER_RESET)
-            if stream.exchange is not None:
-                stream.exchange.lose_client(cause)
+            self._drop(stream, Ending.SERVER_RESET, cause)
+
+    def _drop(self, stream: Stream, ending: Ending, cause: Cause = Cause.CLIENT_LEFT) -> None:
+        self.forget(stream, ending)
+        if stream.exchange is not None:
+            stream.exchange.lose_client(cause)
 
     # Windows and time.
 

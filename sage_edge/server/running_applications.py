@@ -1,0 +1,78 @@
+"""The applications of one connection that run: their tasks, when they are cancelled, and when nothing of them is left.
+
+What they receive and send is their exchanges'. The connection may be closed before they have ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.exchange import Cause
+
+log = structlog.get_logger(__name__)
+
+
+class RunningApplications:
+    """One connection's.
+
+    Args:
+        application: the stack.
+        grace_seconds: how long one goes on after its client left.
+        when_left: called once, when the connection is closed and nothing that its client asked for and left behind
+            runs any more. What goes on after a whole answer may do so.
+    """
+
+    def __init__(self, application: ASGIApplication, grace_seconds: float, when_left: Callable[[], None]) -> None:
+        self._application = application
+        self._grace_seconds = grace_seconds
+        self._when_left: Callable[[], None] | None = when_left
+        self._exchanges: set[Exchange] = set()
+        self._is_closed = False
+
+    def add(self, exchange: Exchange) -> None:
+        """One is about to begin."""
+        self._exchanges.add(exchange)
+
+    async def run(self, exchange: Exchange, when_ended: Callable[[Exchange], None]) -> None:
+        """Run the application for an exchange that was added."""
+        try:
+            with trio.CancelScope() as scope:
+                exchange.cancel_later = partial(self._cancel_later, scope)
+                exchange.spare = partial(_spare, scope)
+                try:
+                    await self._application(exchange.scope, exchange.receive, exchange.send)
+                except Exception as error:
+                    log.error("request failed beyond rescue", exc_info=error)
+        except trio.Cancelled:  # the worker's: the time to drain is up
+            if not exchange.has_ended_well:
+                exchange.note_cause(Cause.DRAINED)
+            raise
+        finally:
+            when_ended(exchange)
+            self._exchanges.discard(exchange)
+            self._tell_if_left()
+            exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
+
+    def close(self) -> None:
+        """The connection is closed, and the exchanges know."""
+        self._is_closed = True
+        self._tell_if_left()
+
+    def _tell_if_left(self) -> None:
+        if self._is_closed and self._when_left and not any(exchange.is_abandoned for exchange in self._exchanges):
+            when_left, self._when_left = self._when_left, None
+            when_left()
+
+    def _cancel_later(self, scope: trio.CancelScope) -> None:
+        scope.deadline = trio.current_time() + self._grace_seconds
+
+
+def _spare(scope: trio.CancelScope) -> None:
+    scope.deadline = math.inf
