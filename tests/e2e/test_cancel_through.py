@@ -8,13 +8,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kit.edge import Edge, running_edge
+from tests.kit.eventually import eventually
 from tests.kit.raw_http1 import raw_http1
 from tests.kit.raw_http2 import raw_http2
 
@@ -49,13 +50,6 @@ def engine(edge: Edge) -> dict[str, Any]:
         return client.get("/demo/engine").json()
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask, over the network, until something is so."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < LONGEST_WAIT_SECONDS, f"not so in time: {what}"
-
-
 def cpu_seconds(edge: Edge) -> float:
     """What the process has used so far, in user and kernel mode."""
     fields = Path(f"/proc/{edge.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -71,10 +65,10 @@ def cpu_share(edge: Edge) -> float:
 
 def assert_stopped(edge: Edge, generated_before: int) -> None:
     """The model has stopped, long before it had written what was asked for."""
-    wait_until(lambda: engine(edge)["running"] == 0, "no generation runs")
+    assert eventually(lambda: engine(edge)["running"] == 0, LONGEST_WAIT_SECONDS), "no generation runs"
     generated = engine(edge)["tokens_generated"]
     assert BEFORE_LEAVING <= generated - generated_before < ASKED_TOKENS / 3
-    wait_until(lambda: cpu_share(edge) < 0.2, "the CPU is idle")
+    assert eventually(lambda: cpu_share(edge) < 0.2, LONGEST_WAIT_SECONDS), "the CPU is idle"
     assert engine(edge)["tokens_generated"] == generated
 
 
@@ -122,13 +116,13 @@ def test_leaving_before_a_whole_answer_stops_the_model(edge: Edge, protocol: str
             stream_id = connection.request(
                 b"/v1/chat/completions", method=b"POST", headers=HTTP2_FIELDS, body=chat_request(stream=False)
             )
-            wait_until(has_begun, "the model has begun")
+            assert eventually(has_begun, LONGEST_WAIT_SECONDS), "the model has begun"
             connection.reset(stream_id)
             assert_stopped(edge, before)
     else:
         with raw_http1(edge) as sock:
             post(sock, chat_request(stream=False))
-            wait_until(has_begun, "the model has begun")
+            assert eventually(has_begun, LONGEST_WAIT_SECONDS), "the model has begun"
         assert_stopped(edge, before)
 
 
@@ -145,12 +139,12 @@ def test_the_others_go_on_when_one_leaves(edge: Edge) -> None:
             lambda: min(responses[stream].body.count(b"data: ") for stream in (leaver, stayer)) > BEFORE_LEAVING
         )
         connection.reset(leaver)
-        wait_until(lambda: engine(edge)["running"] == 1, "one generation is left")
+        assert eventually(lambda: engine(edge)["running"] == 1, LONGEST_WAIT_SECONDS), "one generation is left"
         seen = responses[stayer].body.count(b"data: ")
         connection.wait_until(lambda: responses[stayer].body.count(b"data: ") > seen + BEFORE_LEAVING)
         assert engine(edge)["running"] == 1
         connection.reset(stayer)
-    wait_until(lambda: engine(edge)["running"] == 0, "no generation runs")
+    assert eventually(lambda: engine(edge)["running"] == 0, LONGEST_WAIT_SECONDS), "no generation runs"
 
 
 def post(sock: socket.socket, body: bytes) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +17,7 @@ import pytest
 import trustme
 
 from tests.kit.edge import Edge, running_edge
+from tests.kit.eventually import eventually
 from tests.kit.tls_files import serial_of, write_pair
 
 SWAPS = 50
@@ -177,10 +177,7 @@ class Streams:
 
 def wait_until_shown(handshakes: Handshakes, serial: int) -> None:
     """Wait until a new client sees a certificate."""
-    deadline = time.monotonic() + 30
-    while handshakes.make() != serial:
-        assert time.monotonic() < deadline, "the certificate is not loaded"
-        time.sleep(0.01)
+    assert eventually(lambda: handshakes.make() == serial, 30), "the certificate is not loaded"
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
 
 GATEWAY = """
 import {library}
@@ -60,11 +60,8 @@ def test_every_stream_finishes_before_the_edge_ends(
         lengths = [LENGTHS[number % len(LENGTHS)] for number in range(HTTP1_CONNECTIONS)]
         http1 = tmp_path / "http1"
         jobs[http1] = (lengths, start_curl(edge, http1, lengths, "--http1.1", "--parallel-immediate"))
-        deadline = time.monotonic() + WAIT_SECONDS
         files = [directory / str(number) for directory, (lengths, _) in jobs.items() for number in range(len(lengths))]
-        while not all(file.exists() and file.stat().st_size for file in files):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert eventually(lambda: all(file.exists() and file.stat().st_size for file in files), WAIT_SECONDS)
         assert edge.stop(signal.SIGTERM) == 0
         for directory, (lengths, curl) in jobs.items():
             with curl:

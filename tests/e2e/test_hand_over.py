@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.eventually import eventually
 from tests.server.test_run import wait_until_closed
 
 GATEWAY = r"""
@@ -68,11 +69,9 @@ class Load:
 
     def wait_for(self, process: int, count: int = 200) -> None:
         """Wait until a process has given so many answers from now on."""
-        deadline = time.monotonic() + 30
         target = self.answers.get(process, 0) + count
-        while self.answers.get(process, 0) < target:
-            assert time.monotonic() < deadline, f"{self.answers} {self.failures[:3]}"
-            time.sleep(0.01)
+        has_come = eventually(lambda: self.answers.get(process, 0) >= target, 30)
+        assert has_come, f"{self.answers} {self.failures[:3]}"
 
     def _ask_on(self) -> None:
         while not self._is_over.is_set():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import httpx2
 import pytest
 
 from tests.kit.edge import Output, clean_environment, edge_command, run_edge
+from tests.kit.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("default_port")
 
@@ -63,46 +62,36 @@ def without_sage(tmp_path: Path) -> dict[str, str]:
 
 @contextmanager
 def running(command: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[tuple[Output, Output]]:
-    """A shell command that serves on port 8899, once it is ready.
-
-    The port is the seed's own, so that not a word is changed. A lock keeps other runs of these tests on this
-    machine off it; whatever else uses it makes them fail, saying so.
-    """
+    """A shell command that serves on port 8899, once it is ready."""
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     shell = shutil.which("sh") or "/bin/sh"
-    with (Path(tempfile.gettempdir()) / "sage-edge-port-8899.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        process = subprocess.Popen(
-            [shell, "-c", f"exec {command}"],
-            cwd=cwd,
-            env=clean_environment({"PATH": search, **(env or {})}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        with process.stdout, process.stderr:
-            output, log = Output(process.stdout), Output(process.stderr)
-            try:
-                output.wait_for("health  ")
-                wait_until_ready(log)
-                yield output, log
-                process.terminate()
-                assert process.wait(30) == 0
-            finally:
-                process.kill()
-                process.wait()
-                output.wait_for_end()
-                log.wait_for_end()
+    process = subprocess.Popen(
+        [shell, "-c", f"exec {command}"],
+        cwd=cwd,
+        env=clean_environment({"PATH": search, **(env or {})}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process.stdout, process.stderr:
+        output, log = Output(process.stdout), Output(process.stderr)
+        try:
+            output.wait_for("health  ")
+            wait_until_ready(log)
+            yield output, log
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+            output.wait_for_end()
+            log.wait_for_end()
 
 
 def wait_until_ready(log: Output) -> None:
-    for _ in range(500):
-        if ask("/readyz").status_code == 200:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"not ready:\n{log.text}")
+    assert eventually(lambda: ask("/readyz").status_code == 200), f"not ready:\n{log.text}"
 
 
 def ask(path: str) -> httpx2.Response:

@@ -149,6 +149,20 @@ def test_a_worker_whose_replacement_failed_is_replaced_the_next_time(gateway: Pa
         assert edge.stop() == 0
 
 
+def test_a_worker_that_dies_while_another_starts_in_its_place_is_told_of(gateway: Path) -> None:
+    with running_workers(gateway, workers=1) as edge:
+        old = find_pids(edge)[1]
+        prepend(gateway, SLOW_START)
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"worker started", count=2)
+        os.kill(old, signal.SIGKILL)
+        edge.log.wait_for(rf"worker ended .*pid={old} reason='signal SIGKILL'")
+        edge.log.wait_for(r"worker ready", count=2)
+        assert ask(edge)
+        assert edge.stop() == 0
+    assert edge.log.text.count("worker ended") == 1
+
+
 def ask_often(edge: Edge, count: int) -> None:
     with edge.client() as client:
         for _ in range(count):

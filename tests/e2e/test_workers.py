@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.eventually import eventually
 
 GATEWAY = """
 import asyncio, os, pathlib, sys
@@ -199,10 +200,7 @@ def test_without_their_supervisor_workers_finish_and_end(gateway: Path) -> None:
         pids = find_pids(edge)
         edge.process.kill()
         for pid in pids.values():
-            deadline = time.monotonic() + 20
-            while Path(f"/proc/{pid}").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            assert eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists())
         assert edge.log.wait_for_end().count("the supervisor is gone: draining") == 2
 
 

@@ -24,8 +24,9 @@ from random import Random, SystemRandom
 import hpack
 
 from tests.fuzz.http2_cases import Client
-from tests.kit.attack import GATEWAY, PATIENCE_SECONDS, count_descriptors, rss_bytes, wait_until
+from tests.kit.attack import GATEWAY, PATIENCE_SECONDS, count_descriptors, rss_bytes
 from tests.kit.edge import Edge, running_edge
+from tests.kit.eventually import eventually
 from tests.kit.http2_frames import (
     PREFACE,
     SETTINGS_ACK,
@@ -287,7 +288,7 @@ def find_faults(edge: Edge, descriptors: int) -> list[str]:
     if edge.process.poll() is not None:
         return [f"it ended with {edge.process.returncode}: {edge.log.text[-4000:]}"]
     faults = []
-    if not wait_until(lambda: count_descriptors(edge) <= descriptors, 5):
+    if not eventually(lambda: count_descriptors(edge) <= descriptors, 5):
         faults.append(f"{count_descriptors(edge) - descriptors} descriptors are left")
     log = edge.log.text
     if "Traceback" in log:

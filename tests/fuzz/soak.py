@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.live import count_descriptors, rss_bytes, wait_until
+from tests.fuzz.live import count_descriptors, rss_bytes
 from tests.kit.edge import Edge, running_edge
+from tests.kit.eventually import eventually
 from tests.kit.frames import FrameClient, request, reset
 
 GATEWAY = """
@@ -97,9 +98,9 @@ def soak(edge: Edge, seed: int, seconds: float) -> Figures:
     for thread in threads:
         thread.join(seconds + 60)
     figures.faults += failures
-    if not wait_until(lambda: count_descriptors(edge) <= descriptors + 1, 10):
+    if not eventually(lambda: count_descriptors(edge) <= descriptors + 1, 10):
         figures.faults.append(f"{count_descriptors(edge) - descriptors} descriptors are left")
-    if not wait_until(lambda: count_tasks(edge) <= tasks, 10):
+    if not eventually(lambda: count_tasks(edge) <= tasks, 10):
         figures.faults.append(f"{count_tasks(edge) - tasks} tasks are left")
     figures.end_bytes = rss_bytes(edge)
     if figures.end_bytes - figures.warm_bytes > GROWTH_BYTES:

@@ -20,6 +20,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
 from tests.kit.edge import Edge
+from tests.kit.eventually import eventually
 from tests.kit.frames import FrameClient
 from tests.kit.raw_http2 import raw_http2
 
@@ -83,16 +84,6 @@ def count_descriptors(edge: Edge) -> int:
     return len(list(Path(f"/proc/{edge.process.pid}/fd").iterdir()))
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition comes to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 @dataclass
 class Target:
     """An edge that has been used for a while, and what it had then.
@@ -118,7 +109,7 @@ def warm_up(edge: Edge) -> Target:
             for path in [b"/ok", b"/healthz", b"/download", b"/none"] * 5:
                 connection.wait_for(connection.request(path))
             connection.wait_for(connection.request(b"/read", method=b"POST", body=bytes(2**20)))
-    assert wait_until(lambda: count_connections(edge) == 0, RECOVERY_SECONDS)
+    assert eventually(lambda: count_connections(edge) == 0, RECOVERY_SECONDS)
     context, http1_context = edge.ssl_context("h2"), edge.ssl_context("http/1.1")
     return Target(edge, context, http1_context, rss_bytes(edge), count_descriptors(edge))
 
@@ -170,7 +161,7 @@ def siege(target: Target, name: str, *, connections: int = 1, asks_health: bool 
         if asks_health:
             stack.enter_context(_asked_for_health(target, toll))
         yield toll
-    is_tidy = wait_until(lambda: count_descriptors(edge) <= target.descriptors, RECOVERY_SECONDS)
+    is_tidy = eventually(lambda: count_descriptors(edge) <= target.descriptors, RECOVERY_SECONDS)
     descriptors, left_bytes = count_descriptors(edge), rss_bytes(edge) - before_bytes
     grown_bytes = max(toll.most_rss_bytes - before_bytes, left_bytes)
     p99 = f"{1000 * toll.p99_seconds:.0f} ms of {len(toll.latencies)}" if asks_health else "-"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.kit.frames import PATIENCE_SECONDS, FrameClient, frame_client, request, reset
+from tests.kit.frames import FrameClient, frame_client, request, reset
 from tests.kit.stock import Server
 
 
@@ -40,11 +39,3 @@ def wait_for_drain(client: FrameClient) -> None:
     """Ask until the server announces its end, or takes no more streams."""
     while not client.goaways and client.get(b"/ok").status == 200:
         pass
-
-
-def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
-    """Whether something that nobody announces comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not (is_true := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return is_true

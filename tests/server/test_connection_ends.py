@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.edge import Edge, running_edge
-from tests.kit.others import eventually
+from tests.kit.eventually import eventually
 from tests.kit.raw_http1 import raw_http1
 
 SIZE_BYTES = 8_000_000

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from sage_edge.server import log_writer
 from sage_edge.server.log_writer import LogWriter
+from tests.kit.eventually import eventually
 
 WAIT_SECONDS = 20.0
 PIPE_BYTES = 4096
@@ -33,14 +34,6 @@ def writing(path: Path | None) -> Iterator[LogWriter]:
         yield writer
     finally:
         writer.close()
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """For what another thread does to a file, of which nothing tells."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -86,12 +79,12 @@ def test_a_file_that_was_moved_away_is_opened_anew_when_asked_and_no_line_is_los
     path = tmp_path / "log"
     with writing(path) as writer:
         writer.handle(record("before"))
-        wait_until(lambda: path.read_text() == "before\n")
+        assert eventually(lambda: path.read_text() == "before\n")
         path.rename(tmp_path / "log.1")
         writer.handle(record("still the old one"))
-        wait_until(lambda: "still" in (tmp_path / "log.1").read_text())
+        assert eventually(lambda: "still" in (tmp_path / "log.1").read_text())
         writer.reopen()
-        wait_until(path.exists)
+        assert eventually(path.exists)
         writer.handle(record("after"))
     assert (tmp_path / "log.1").read_text() == "before\nstill the old one\n"
     assert path.read_text() == "after\n"
@@ -162,7 +155,7 @@ def test_a_forked_childs_lines_are_written_too_and_nobodys_twice(tmp_path: Path)
     path = tmp_path / "log"
     with writing(path) as writer:
         writer.handle(record("before"))
-        wait_until(lambda: path.read_text() == "before\n")
+        assert eventually(lambda: path.read_text() == "before\n")
         child = os.fork()
         if child == 0:
             writer.handle(record("child"))

@@ -9,7 +9,8 @@ import time
 from contextlib import ExitStack, suppress
 
 from tests.e2e.attacks.conftest import MakeTarget
-from tests.kit.attack import Target, count_descriptors, dribble, open_socket, open_tls, siege, wait_for_ends, wait_until
+from tests.kit.attack import Target, count_descriptors, dribble, open_socket, open_tls, siege, wait_for_ends
+from tests.kit.eventually import eventually
 
 LIMIT_SECONDS = 4.0
 GET = b"GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -101,7 +102,7 @@ def test_one_address_has_as_many_connections_as_it_may(make_target: MakeTarget) 
         wait_for_ends(refused, LIMIT_SECONDS)
         assert try_tls(stack, target, "127.0.0.3")  # another address has its own
         served[0].close()
-        assert wait_until(lambda: try_tls(stack, target, "127.0.0.2") is not None, LIMIT_SECONDS)
+        assert eventually(lambda: try_tls(stack, target, "127.0.0.2") is not None, LIMIT_SECONDS)
         assert all(is_served(sock) for sock in served[1:])
 
 
@@ -112,7 +113,7 @@ def test_there_are_as_many_connections_as_there_may_be(make_target: MakeTarget) 
         ExitStack() as stack,
     ):
         # Two are others'.
-        assert wait_until(lambda: count_descriptors(target.edge) >= target.descriptors + 2, LIMIT_SECONDS)
+        assert eventually(lambda: count_descriptors(target.edge) >= target.descriptors + 2, LIMIT_SECONDS)
         tried = [try_tls(stack, target, f"127.0.0.{number + 2}") for number in range(100)]
         served = [sock for sock in tried if sock is not None]
         assert len(served) == 18
@@ -125,7 +126,7 @@ def test_no_descriptors_left(make_target: MakeTarget) -> None:
         resource.prlimit(target.edge.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
         with siege(target, "no descriptors left", connections=1, asks_health=False), ExitStack() as stack:
             sockets = [stack.enter_context(open_socket(target)) for _ in range(300)]
-            assert wait_until(lambda: count_descriptors(target.edge) >= limit, LIMIT_SECONDS)
+            assert eventually(lambda: count_descriptors(target.edge) >= limit, LIMIT_SECONDS)
             time.sleep(1)
             for sock in sockets:
                 sock.close()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.faults.gateway import numbers
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
 
 GATEWAY = ("--gateway", "tests.e2e.faults.gateway:app")
 DRAIN_SECONDS = 1
@@ -20,10 +21,7 @@ END_SECONDS = DRAIN_SECONDS + 16 + 4
 
 def ask_status(client: httpx2.Client, wanted: str) -> None:
     """Ask for readiness until it is so."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while (status := client.get("/readyz").json()["status"]) != wanted:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.02)
+    assert eventually(lambda: client.get("/readyz").json()["status"] == wanted, WAIT_SECONDS), wanted
 
 
 def commit(edge: Edge, fault: str) -> None:

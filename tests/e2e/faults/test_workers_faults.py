@@ -18,8 +18,8 @@ import httpx2
 
 from tests.e2e.faults.gateway import numbers
 from tests.e2e.observe.support import Figures, metrics_url
-from tests.kit.attack import wait_until
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
 
 GATEWAY = ("--gateway", "tests.e2e.faults.gateway:app", "--metrics-bind", "127.0.0.1:0")
 COUNT = 200
@@ -86,7 +86,7 @@ def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replac
         assert whole == [(numbers(COUNT), False)] * len(whole)
         assert not unused.is_closed
         url = metrics_url(edge)
-        assert wait_until(lambda: Figures(url).sum("phase", phase="ready") == 2, WAIT_SECONDS)
+        assert eventually(lambda: Figures(url).sum("phase", phase="ready") == 2, WAIT_SECONDS)
         assert edge.stop() == 0
 
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import FrameClient, Setting, frame_client, request
-from tests.kit.others import eventually
 from tests.kit.raw_http1 import raw_http1
 from tests.kit.stock import Server
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.kit.eventually import eventually
 from tests.kit.frames import (
     DEFAULT_WINDOW_BYTES,
     FRAME_BYTES,
@@ -17,7 +18,7 @@ from tests.kit.frames import (
     request,
     reset,
 )
-from tests.kit.others import eventually, others_go_on
+from tests.kit.others import others_go_on
 from tests.kit.stock import Server
 
 MEGABYTE = 2**20

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import ACK, Code, FrameClient, Kind, Setting, frame, frame_client, request
-from tests.kit.others import eventually, others_go_on, wait_for_drain
+from tests.kit.others import others_go_on, wait_for_drain
 from tests.kit.raw_http1 import raw_http1
 
 LARGEST_STREAM_ID = 2**31 - 1

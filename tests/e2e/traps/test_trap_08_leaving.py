@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import frame_client, request
-from tests.kit.others import eventually
 
 
 @pytest.mark.parametrize("path", [b"/leave", b"/poll", b"/push"])

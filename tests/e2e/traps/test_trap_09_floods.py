@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import (
     END_HEADERS,
     END_STREAM,
@@ -27,7 +28,7 @@ from tests.kit.frames import (
     settings,
     window_update,
 )
-from tests.kit.others import eventually, others_go_on
+from tests.kit.others import others_go_on
 from tests.kit.stock import Server
 
 BOUND_BYTES = 32 * 2**20

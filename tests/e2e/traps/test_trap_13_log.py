@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import frame_client
-from tests.kit.others import eventually
 from tests.kit.stock import Server
 
 

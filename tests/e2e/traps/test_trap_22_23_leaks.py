@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.traps.conftest import Launch
+from tests.kit.eventually import eventually
 from tests.kit.frames import frame_client, request
-from tests.kit.others import eventually
 from tests.kit.raw_http1 import raw_http1
 
 CLIENTS = 20
