@@ -26,8 +26,8 @@ class NotAwaitableError(TypeError):
     """An application returned from its call something that cannot be awaited: it is not ASGI 3."""
 
 
-async def call_application(application: ASGIApplication, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call an application that a user named.
+def call_application(application: ASGIApplication, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    """Call an application that a user named; what it returns is to be awaited.
 
     Raises:
         NotAwaitableError: it is a plain function, or something else that is not ASGI 3.
@@ -35,7 +35,7 @@ async def call_application(application: ASGIApplication, scope: Scope, receive: 
     result: object = application(scope, receive, send)
     if not inspect.isawaitable(result):
         raise NotAwaitableError("it is not an asynchronous function")
-    await result
+    return result
 
 
 async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, headers: Headers = ()) -> None:

@@ -6,7 +6,7 @@ handling (one failure cancels all; failures are dropped; one state for all). doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -71,7 +71,7 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
             case _:
                 await self._pass_on(self._by_prefix[route.prefix], route, scope, receive, send)
 
-    async def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is not None:
             exchange.mount = HEALTH_MOUNT if mount is self._health else mount.prefix or "/"
@@ -82,7 +82,7 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
             "root_path": scope.get("root_path", "") + mount.prefix,
             "state": mount.state.copy(),
         }
-        await mount.application(local, receive, send)
+        return mount.application(local, receive, send)
 
     async def _handle_lifespan(self, scope: Any, receive: Any, send: Any) -> None:
         lifespans = [MountLifespan(mount) for mount in [self._health, *self._by_prefix.values()]]

@@ -34,6 +34,7 @@ class MetricsLayer:
         self._in_flight: set[Exchange] = set()
         self._kinds: dict[tuple[str, str, str, int], _Kind] = {}
         self._meters: dict[tuple[str, str], EventMeter] = {}
+        self._when_done, self._when_event_stream = self._count, self._meter  # bound once, not for each request
         metrics.refresh_with(self._count_in_flight)
         metrics.refresh_with(self._count_events)
 
@@ -42,8 +43,8 @@ class MetricsLayer:
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
             self._in_flight.add(exchange)
-            exchange.when_event_stream(self._meter)
-            exchange.when_done(self._count)
+            exchange.when_event_stream(self._when_event_stream)
+            exchange.when_done(self._when_done)
         return self._application(scope, receive, send)
 
     def _count(self, exchange: Exchange) -> None:

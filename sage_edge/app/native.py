@@ -6,6 +6,8 @@ written for asyncio are called by `app.bridge`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
@@ -19,17 +21,16 @@ class NativeApplication:
     def __init__(self, application: ASGIApplication) -> None:
         self._application = application
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request, WebSocket or lifespan. Raises what the application raises, as an Exception.
 
         Raises:
             LifespanUnsupportedError: a lifespan ended before it asked for a message.
         """
         if scope["type"] == "lifespan":
-            await self._run_lifespan(scope, receive, send)
-            return
+            return self._run_lifespan(scope, receive, send)
         scope, _ = take_exchange(scope)
-        await self._run(scope, receive, send)
+        return self._run(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

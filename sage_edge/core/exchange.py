@@ -190,19 +190,14 @@ class ResponseProgress:
             UnexpectedMessageError: it comes too early, too late or twice.
         """
         match message["type"]:
+            case "http.response.body" | "websocket.http.response.body":
+                self.note_body(message)
             case "http.response.start" | "websocket.http.response.start" | "websocket.accept" as kind:
                 self._require(not self.has_started, kind, "the response has started")
                 self.has_started = True
                 self._is_open = kind == "websocket.accept"
                 self._expects_trailers = bool(message.get("trailers", False))
                 self._missing_bytes = _find_length(message)
-            case "http.response.body" | "websocket.http.response.body" as kind:
-                self._require(self.has_started and not self._is_open, kind, "the response has not started")
-                self._require(not self.is_body_complete, kind, "the body is complete")
-                self.is_body_complete = not message.get("more_body", False)
-                if self._missing_bytes is not None:
-                    self._missing_bytes -= len(message.get("body", b""))
-                self.is_complete = self.is_body_complete and not self._expects_trailers
             case "http.response.trailers" as kind:
                 self._require(self.is_body_complete, kind, "the body is not complete")
                 self._require(not self.is_complete, kind, "the response is complete")
@@ -212,6 +207,17 @@ class ResponseProgress:
             case "websocket.close":
                 self.has_started = self.is_complete = self.is_body_complete = True
                 self._is_open = False
+
+    def note_body(self, message: Message) -> None:
+        """The same of a piece of the body, which most messages are."""
+        kind = message["type"]
+        self._require(self.has_started and not self._is_open, kind, "the response has not started")
+        self._require(not self.is_body_complete, kind, "the body is complete")
+        if self._missing_bytes is not None:
+            self._missing_bytes -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self.is_body_complete = True
+            self.is_complete = not self._expects_trailers
 
     @staticmethod
     def _require(is_allowed: bool, kind: str, why_not: str) -> None:

@@ -104,17 +104,18 @@ class HTTPExchange(Exchange):
 
     def _write_body(self, message: Message) -> None:
         progress = self.progress
-        progress.note(message)
+        progress.note_body(message)
         data = message.get("body", b"")
         if self.is_client_gone or not self._has_body:
             return
-        if progress.missing_bytes < 0:
-            self._abort()
-            raise ValueError("the body is longer than its content-length")
         is_last = progress.is_complete
-        if is_last and progress.missing_bytes:
-            self._abort()  # its end would be a lie
-            return
+        if missing_bytes := progress.missing_bytes:
+            if missing_bytes < 0:
+                self._abort()
+                raise ValueError("the body is longer than its content-length")
+            if is_last:
+                self._abort()  # its end would be a lie
+                return
         self.sent_bytes += len(data)
         if data or is_last:
             self._carrier.write(data, is_last=is_last)

@@ -88,7 +88,8 @@ class Outbound:
             if length > 0:
                 size += length + frames.FRAME_HEAD_BYTES
                 self._add_data(parts, stream, length)
-                self.ready(stream)
+                if stream.queued_bytes:
+                    self.ready(stream)
         if self._control:  # trailers and the like, made on the way
             parts += self._control
             self._control = []

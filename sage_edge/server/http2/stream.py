@@ -117,7 +117,8 @@ class Stream:
             self._host.account.buffered_bytes += size
             if self.exchange is not None:
                 self.exchange.note_waiting(size)
-            self._out.ready(self)
+            if not self.is_ready:
+                self._out.ready(self)
             if is_last:
                 self._host.wake()
             else:
@@ -250,8 +251,13 @@ class Stream:
 
     def take(self, size_bytes: int) -> list[bytes]:
         """Take so much from the queue, which holds at least that."""
-        self.queued_bytes -= size_bytes
         queue = self.queue
+        if size_bytes == self.queued_bytes:
+            self.queued_bytes = 0
+            parts = list(queue)
+            queue.clear()
+            return parts
+        self.queued_bytes -= size_bytes
         parts = []
         while size_bytes:
             part = queue.popleft()
