@@ -13,9 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import trio
 from quart import Response, render_template, request
@@ -51,13 +49,12 @@ class Status:
     applications: Mapping[str, str]
 
 
-def build_status_page(take_status: Callable[[], Status], *, version: str, is_local: bool = False) -> QuartTrio:
+def build_status_page(take_status: Callable[[], Status], *, version: str) -> QuartTrio:
     """Build the application.
 
     Args:
         take_status: called for each page, and once a second while somebody watches.
         version: of sage-edge.
-        is_local: it is for this machine alone, and is not shown under a name that a website could have given it.
     """
     app = QuartTrio(__name__)
     app.jinja_env.filters.update(
@@ -74,12 +71,6 @@ def build_status_page(take_status: Callable[[], Status], *, version: str, is_loc
             async with app.app_context():
                 latest = trio.current_time(), await _render_parts(take_status())
         return latest[1]
-
-    @app.before_request
-    async def refuse_other_names() -> Response | None:
-        if not is_local or _is_address(request.host):
-            return None
-        return app.response_class("Ask for it as localhost, or by address.\n", HTTPStatus.MISDIRECTED_REQUEST)
 
     @app.get("/")
     async def page() -> Response:
@@ -102,6 +93,9 @@ def build_status_page(take_status: Callable[[], Status], *, version: str, is_loc
 
     @app.get("/events")
     async def events() -> Response:
+        # Another website could not read them, but could have its visitors take all there is for viewers.
+        if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
+            return app.response_class("They are for this page alone.\n", HTTPStatus.FORBIDDEN)
         if viewers >= MOST_VIEWERS:
             return app.response_class("Too many watch already.\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -126,16 +120,6 @@ def build_status_page(take_status: Callable[[], Status], *, version: str, is_loc
         return response
 
     return app
-
-
-def _is_address(host: str) -> bool:
-    """Whether a host field names this machine, or an address: no name that somebody's DNS could point here."""
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        ip_address(name)
-    except ValueError:
-        return name == "localhost"
-    return True
 
 
 async def _render_parts(status: Status) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sage_edge.core.limits import Limits
 from sage_edge.core.metrics import Family, Snapshot
-from sage_edge.server.plaintext_listener import serve_plaintext
+from sage_edge.server.plaintext_listener import serve_page
 
 
 async def serve_metrics(
@@ -26,4 +26,4 @@ async def serve_metrics(
     # Late: an edge without metrics does without the library, too.
     from sage_edge.app.metrics_page import MetricsPage
 
-    await serve_plaintext(MetricsPage(families, take_snapshot), sockets, limits=limits)
+    await serve_page(MetricsPage(families, take_snapshot), sockets, limits=limits)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.local_names import LocalNamesLayer
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server import worker
@@ -35,3 +37,11 @@ async def serve_plaintext(
         await worker.serve(application, sockets, None, limits=limits, started=started, drain=never, metrics=Metrics())
     finally:
         close_listeners(sockets)
+
+
+async def serve_page(application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits) -> None:
+    """The same of a page for who runs the edge: where only this machine can reach it, no website can either."""
+    names = [sock.getsockname() for sock in sockets]
+    if all(isinstance(name, tuple) and ip_address(name[0]).is_loopback for name in names):
+        application = LocalNamesLayer(application)
+    await serve_plaintext(application, sockets, limits=limits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
 
 import trio
 
@@ -15,7 +14,7 @@ from sage_edge.core.limits import Limits
 from sage_edge.core.metrics import Snapshot
 from sage_edge.core.problems import Problems
 from sage_edge.core.status import History, read_overview, take_sample
-from sage_edge.server.plaintext_listener import serve_plaintext
+from sage_edge.server.plaintext_listener import serve_page
 
 SAMPLE_SECONDS = 1.0
 
@@ -47,15 +46,10 @@ async def serve_status(
         overview = read_overview(take_snapshot(), time.time())
         return Status(overview, history, problems.latest, find_applications())
 
-    page = NativeApplication(build_status_page(take_status, version=__version__, is_local=_is_local(sockets)))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
+    page = NativeApplication(build_status_page(take_status, version=__version__))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_sampling, history, take_snapshot)
-        await serve_plaintext(page, sockets, limits=limits)
-
-
-def _is_local(sockets: Sequence[socket.socket]) -> bool:
-    names = [sock.getsockname() for sock in sockets]
-    return all(isinstance(name, tuple) and ip_address(name[0]).is_loopback for name in names)
+        await serve_page(page, sockets, limits=limits)
 
 
 async def _keep_sampling(history: History, take_snapshot: Callable[[], Snapshot]) -> None:

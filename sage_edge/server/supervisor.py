@@ -209,6 +209,9 @@ class Supervisor:
         self._workers.add(worker)
         await worker.run()
         self._workers.discard(worker)
+        if not worker.is_leaving:
+            self._metrics.own.worker_failures.add()
+            log.error("worker ended", worker=worker.number, pid=worker.pid, reason=_describe_end(worker))
         self._metrics.retire(worker.pid)
         self._tell_all()
 
@@ -226,12 +229,9 @@ class Supervisor:
 
     def _judge(self, policy: RestartPolicy, worker: WorkerProcess) -> float | None:
         """What follows from a worker's unasked end: seconds until the next start, None to give up."""
-        reason = _describe_end(worker.exit_code or 0)
-        self._metrics.own.worker_failures.add()
-        log.error("worker ended", worker=worker.number, pid=worker.pid, reason=reason)
         delay_seconds = policy.delay_seconds(worker.ready_seconds)
         if not self._first_is_ready.is_set():
-            self._give_up(f"worker {worker.number} ended before it was ready: {reason}")
+            self._give_up(f"worker {worker.number} ended before it was ready: {_describe_end(worker)}")
             return None
         if delay_seconds is None:
             self._give_up(f"worker {worker.number} fails to start, again and again")
@@ -359,7 +359,8 @@ class Supervisor:
                     self._replace(worker, f"it has {worker.memory_bytes / 2**20:.0f} MB of memory")
 
 
-def _describe_end(exit_code: int) -> str:
+def _describe_end(worker: WorkerProcess) -> str:
+    exit_code = worker.exit_code or 0
     if exit_code >= 0:
         return f"exit code {exit_code}"
     named = {number.value: number.name for number in signal.Signals}  # most real-time signals have no name

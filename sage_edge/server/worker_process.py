@@ -38,6 +38,7 @@ class WorkerProcess:
         reloaded: set when it has next loaded its certificates again, whether they were good or not.
         ended: set once it has.
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
+        is_leaving: it was told to end.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class WorkerProcess:
         self.reloaded = trio.Event()
         self.ended = trio.Event()
         self.exit_code: int | None = None
+        self.is_leaving = False
         self._command = command
         self._listeners = listeners
         self._startup_seconds = startup_seconds
@@ -60,7 +62,6 @@ class WorkerProcess:
         self._started_at = self._heard_at = 0.0
         self._has_spoken = False
         self._ready_at: float | None = None
-        self._is_leaving = False
         self._process: trio.Process
         self._link: socket.socket
         self._sender: MessageSender
@@ -73,7 +74,7 @@ class WorkerProcess:
     @property
     def is_ready(self) -> bool:
         """Whether it serves, and will go on."""
-        return self.ready.is_set() and not self._is_leaving and not self.ended.is_set()
+        return self.ready.is_set() and not self.is_leaving and not self.ended.is_set()
 
     @property
     def ready_seconds(self) -> float | None:
@@ -150,14 +151,14 @@ class WorkerProcess:
 
     def drain(self, *, is_replaced: bool) -> None:
         """Have it finish what it does, and end; without the delay for balancers where another has its place."""
-        self._is_leaving = True
+        self.is_leaving = True
         if is_replaced:
             self.tell(event="replaced")
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
-        self._is_leaving = True
+        self.is_leaving = True
         self.send(signal.SIGKILL)
 
     def tell(self, **values: object) -> None:

@@ -18,7 +18,8 @@ import pytest
 
 from sage_edge.core.errors import ExitCode
 from sage_edge.server.certificates import CertificateInfo
-from sage_edge.server.run import LAG_LIMIT_SECONDS, _check_certificate, _check_lag, _explain
+from sage_edge.server.readiness_checks import LAG_LIMIT_SECONDS, check_certificate, check_lag
+from sage_edge.server.run import _explain
 from tests.kit.edge import Edge, running_edge
 
 GATEWAY = r"""
@@ -170,8 +171,8 @@ def test_a_failed_start_up_names_the_gateway_and_what_to_do() -> None:
 
 
 def test_a_gateway_is_unresponsive_beyond_the_limit() -> None:
-    assert _check_lag(LAG_LIMIT_SECONDS).is_ok
-    late = _check_lag(LAG_LIMIT_SECONDS + 0.001)
+    assert check_lag(LAG_LIMIT_SECONDS).is_ok
+    late = check_lag(LAG_LIMIT_SECONDS + 0.001)
     assert not late.is_ok
     assert late.detail == "the gateway's event loop does not answer"
 
@@ -179,7 +180,7 @@ def test_a_gateway_is_unresponsive_beyond_the_limit() -> None:
 def test_an_expired_certificate_is_not_ready() -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     certificate = CertificateInfo(("localhost",), now - timedelta(days=90), now, "CN=ca")
-    good = _check_certificate(certificate, now - timedelta(hours=12))
+    good = check_certificate(certificate, now - timedelta(hours=12))
     assert (good.is_ok, good.detail) == (True, "expires 2026-01-31")
-    bad = _check_certificate(certificate, now + timedelta(seconds=1))
+    bad = check_certificate(certificate, now + timedelta(seconds=1))
     assert (bad.is_ok, bad.detail) == (False, "expired 2026-01-31")

@@ -23,10 +23,11 @@ from tests.e2e.observe.support import (
     wait_for_figure,
     wait_for_text,
 )
-from tests.kit.attack import wait_until
 from tests.kit.edge import WAIT_SECONDS, Edge, clean_environment, edge_command, run_edge, running_edge
+from tests.kit.eventually import eventually
 
 CLIENTS = 18
+REBOUND = {"host": "rebound.example"}
 EVENTS = 40
 SLOW_EVENTS = 400
 LEAVES_AFTER = 10
@@ -185,7 +186,7 @@ def test_a_default_address_that_is_taken_does_not_stop_a_second_edge() -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Another test's edge may have it for a moment; one that has it for longer is as good.
-        if wait_until(lambda: is_bound(taken, ("127.0.0.1", 9899)), 10.0):
+        if eventually(lambda: is_bound(taken, ("127.0.0.1", 9899)), 10.0):
             taken.listen()
         command = edge_command("serve", "--no-llm", "--host", "127.0.0.1", "--port", "0")
         with subprocess.Popen(
@@ -220,6 +221,22 @@ def test_metrics_are_answered_while_the_gateway_starts_and_blocks(tmp_path: Path
         url = edge.output.wait_for(r"metrics +(http://\S+)")[1]
         assert Figures(url).sum("phase", phase="starting") == 1
         assert httpx2.get(url.removesuffix("metrics"), trust_env=False).status_code == 404
+
+
+def test_metrics_and_the_page_are_shown_to_no_website_that_leads_here() -> None:
+    with running_edge("--no-llm", "--metrics-bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0") as edge:
+        for name in ("metrics", "status"):
+            url = edge.output.wait_for(rf"{name} +(http://\S+)")[1]
+            assert httpx2.get(url, trust_env=False).status_code == 200
+            rebound = httpx2.get(url, headers=REBOUND, trust_env=False)
+            assert (rebound.status_code, rebound.json()["error"]["code"]) == (421, 421)
+
+
+def test_where_others_can_reach_them_they_are_shown_under_any_name() -> None:
+    with running_edge("--no-llm", "--metrics-bind", "0.0.0.0:0", "--admin-bind", "0.0.0.0:0") as edge:
+        for name in ("metrics", "status"):
+            url = httpx2.URL(edge.output.wait_for(rf"{name} +(http://\S+)")[1]).copy_with(host="127.0.0.1")
+            assert httpx2.get(url, headers=REBOUND, trust_env=False).status_code == 200
 
 
 @pytest.mark.parametrize("is_http2", [False, True], ids=["http/1.1", "h2c"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from sage_edge.core.settings import default_of
 from tests.e2e.observe.support import Figures, observed_edge
 from tests.kit.edge import WAIT_SECONDS
+from tests.kit.eventually import eventually
 
 REQUESTS = 60
 
@@ -55,17 +56,14 @@ def test_two_workers_figures_add_up_and_outlive_a_worker() -> None:
 def test_workers_share_a_log_file_that_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "edge.log"
 
-    def wait_for(count: int, pattern: str) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not path.exists() or len(re.findall(pattern, path.read_text())) < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    def has_two_ready() -> bool:
+        return path.exists() and len(re.findall("worker ready", path.read_text())) >= 2
 
     with observed_edge("--workers", "2", "--log-file", str(path), wait_for_ready=False) as (edge, _):
-        wait_for(2, "worker ready")
+        assert eventually(has_two_ready, WAIT_SECONDS)
         path.rename(tmp_path / "edge.log.1")
         edge.process.send_signal(signal.SIGUSR1)
-        wait_for(0, "")
+        assert eventually(path.exists, WAIT_SECONDS)
         with edge.client() as client:
             client.get("/scope")
         assert edge.stop() == 0
