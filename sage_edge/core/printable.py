@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-LINE_BREAKS = "\n\t"
+CONTINUED = "    "
+"""What the lines of a text begin with, behind its first."""
 
 
 def escape_unprintable(text: str) -> str:
-    """The text with what moves a cursor, turns the direction of writing or cannot be seen as escapes.
-
-    Line feeds and tabs stay: whoever writes lines knows what to do with them.
-    """
+    """The text on one line, with what moves a cursor, turns the direction of writing or cannot be seen as escapes."""
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or char in LINE_BREAKS else char.encode("unicode_escape").decode() for char in text
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def indent_lines(text: str) -> str:
+    """The same of each line of a text; all but the first are indented, so that none passes for another's first."""
+    if text.isprintable():
+        return text
+    return f"\n{CONTINUED}".join(escape_unprintable(line.expandtabs()) for line in text.split("\n"))

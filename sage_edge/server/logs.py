@@ -6,13 +6,14 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from io import StringIO
+from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from sage_edge.core.errors import ExitCode, Fault, reason_of
-from sage_edge.core.printable import escape_unprintable
+from sage_edge.core.printable import escape_unprintable, indent_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_writer import LogWriter
@@ -70,8 +71,7 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
                 pad_event_to=0,
                 pad_level=False,
                 sort_keys=False,
-                # The default shows local variables: clients' keys among them, and it takes about a second.
-                exception_formatter=structlog.dev.plain_traceback,
+                exception_formatter=_write_traceback,
             ),
         ]
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -97,11 +97,18 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
 
 
 def _escape_unprintable(_: object, __: str, fields: EventDict) -> EventDict:
-    """What clients sent may be for a terminal to obey."""
+    """What clients sent may be for a terminal to obey, or look like a line of this log."""
     for name, value in fields.items():
         if isinstance(value, str):
-            fields[name] = escape_unprintable(value)
+            fields[name] = indent_lines(value) if name == "event" else escape_unprintable(value)
     return fields
+
+
+def _write_traceback(stream: TextIO, error: ExcInfo) -> None:
+    """A traceback without the values of variables: clients' keys are among them. What the error says may be theirs."""
+    traceback = StringIO()
+    structlog.dev.plain_traceback(traceback, error)
+    stream.write(indent_lines(traceback.getvalue().rstrip("\n")))
 
 
 class ProblemHandler(logging.Handler):

@@ -147,3 +147,34 @@ def test_nothing_of_a_client_s_moves_a_cursor_or_turns_the_text(capsys: pytest.C
     said = capsys.readouterr().err
     assert "/a\\x9b31m\\x85b\\u202e\\x1bc\u00e9" in said
     assert said.removesuffix("\n").isprintable()
+
+
+def log_as_a_client_would(log: Any) -> None:
+    told = "no model x\x1b[31m\r\n2026-01-01T00:00:00Z [error] forged\u2028[error] forged"
+    log.error(told)
+    try:
+        raise LookupError(told)
+    except LookupError as error:
+        log.exception("failed")
+        try:
+            raise RuntimeError(told) from error
+        except RuntimeError:
+            log.exception("failed again")
+    log.error("failed at last", exc_info=ExceptionGroup(told, [ValueError(told)]))
+
+
+@pytest.mark.parametrize("log", [structlog.get_logger("a.gateway"), logging.getLogger("a.gateway")])
+def test_a_text_of_several_lines_passes_for_one_entry_only(capsys: pytest.CaptureFixture[str], log: Any) -> None:
+    configure_logs("info", "text")
+    log_as_a_client_would(log)
+    lines = capsys.readouterr().err.removesuffix("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert sum("forged" in line for line in lines) == 6
+    entries = [line for line in lines if not line.startswith("    ")]
+    assert [entry.partition("[error] ")[2].split(" [")[0] for entry in entries] == [
+        "no model x\\x1b[31m\\r",
+        "failed",
+        "failed again",
+        "failed at last",
+    ]
+    assert not any(line.isspace() or not line for line in entries)
