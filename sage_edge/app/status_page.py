@@ -22,7 +22,7 @@ from quart_trio import QuartTrio
 from sage_edge.app.sparkline import draw
 from sage_edge.core.problems import Problem
 from sage_edge.core.readiness import SERVICE_NAME
-from sage_edge.core.status import History, Overview
+from sage_edge.core.status import History, Overview, arrange_mounts
 
 REFRESH_SECONDS = 1.0
 MOST_VIEWERS = 20
@@ -123,7 +123,8 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
 
 
 async def _render_parts(status: Status) -> Mapping[str, str]:
-    values: dict[str, Any] = vars(status)
+    mounts = arrange_mounts(status.overview.mounts, status.applications)
+    values: dict[str, Any] = {**vars(status), "mounts": mounts}
     return {name: await render_template(f"status/{name}.html", **values) for name in PARTS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +14,9 @@ KEPT = 50
 """So many are remembered; as many wait to be told to the supervisor."""
 LONGEST_TEXT = 300
 
+_CONVERSION = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?[a-zA-Z%]")
+"""Of printf's style."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -22,7 +26,7 @@ class Problem:
         at: Unix time, in seconds.
         level: warning, error or critical.
         text: the line's event, and its reason.
-        worker: the number of the worker it comes from; None without workers.
+        worker: the number of the worker it comes from, or is about; None for the edge itself.
         count: how many times; the time is the latest.
     """
 
@@ -71,6 +75,11 @@ class Problems:
         while self._untold:
             taken.append(self._untold.popleft())
         return taken
+
+
+def leave_out_arguments(pattern: str) -> str:
+    """The pattern of a line of the `logging` module, without what is filled in: that may be a client's."""
+    return _CONVERSION.sub(lambda match: "%" if match[0] == "%%" else "…", pattern)
 
 
 def describe_problem(event: str, values: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ Arithmetic only: who takes the snapshots, and when, is `server.status_listener`'
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -50,17 +50,17 @@ class Traffic:
         name: of it.
         in_flight: requests and WebSockets.
         requests: that have ended.
-        failed: of these, answered with 5xx.
+        failed: of these, answered with 5xx; not health's word that the edge is not ready.
         events: sent.
         sent_bytes: of bodies and messages.
     """
 
     name: str
-    in_flight: int
-    requests: int
-    failed: int
-    events: int
-    sent_bytes: int
+    in_flight: int = 0
+    requests: int = 0
+    failed: int = 0
+    events: int = 0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,13 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     )
 
 
+def arrange_mounts(mounts: Sequence[Traffic], prefixes: Iterable[str]) -> Sequence[Traffic]:
+    """Those at prefixes, nobody's requests yet among them, before the edge's own: they stay where they are."""
+    by_name = {mount.name: mount for mount in mounts}
+    own = sorted(by_name.keys() - set(prefixes))
+    return [by_name.get(name) or Traffic(name) for name in [*sorted(prefixes), *own]]
+
+
 def quantile(share: float, counts: Sequence[int]) -> float | None:
     """Estimate a quantile of a histogram of generations, as Prometheus does: evenly within a bucket.
 
@@ -208,13 +215,17 @@ def _numbers(snapshot: Snapshot, name: str) -> list[float]:
     return [number for _, number in snapshot.get(name, ())]
 
 
+def _is_failure(mount: str, status: str) -> bool:
+    return status.startswith("5") and (mount, status) != ("health", "503")
+
+
 def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:
     """By the label at a position: 0 for the mount, 1 for the protocol."""
     by_name: dict[str, dict[str, int]] = {}
 
     def add(family: str, what: str, status_position: int = 0) -> None:
         for labels, number in snapshot.get(family, ()):
-            if status_position and not labels[status_position].startswith("5"):
+            if status_position and not _is_failure(labels[0], labels[status_position]):
                 continue
             figures = by_name.setdefault(labels[position], {})
             figures[what] = figures.get(what, 0) + int(number)
@@ -224,7 +235,4 @@ def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:
     add("sage_edge_requests", "failed", 3)
     add("sage_edge_events", "events")
     add("sage_edge_response_body_bytes", "sent_bytes")
-    names = ("in_flight", "requests", "failed", "events", "sent_bytes")
-    return [
-        Traffic(name, **{each: figures.get(each, 0) for each in names}) for name, figures in sorted(by_name.items())
-    ]
+    return [Traffic(name, **figures) for name, figures in sorted(by_name.items())]

@@ -14,7 +14,7 @@ from structlog.typing import EventDict, ExcInfo, Processor
 
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.core.printable import escape_unprintable, indent_lines
-from sage_edge.core.problems import Problem, Problems, describe_problem
+from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_writer import LogWriter
 
@@ -124,10 +124,14 @@ class ProblemHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line: the edge's own have fields, others are text."""
-        fields = record.msg if isinstance(record.msg, dict) else {}
-        # What others have filled into their text may be a client's.
-        text = describe_problem(str(fields.get("event", record.msg)), fields)
-        self._problems.note(Problem(record.created, record.levelname.lower(), text))
+        if isinstance(record.msg, dict):
+            fields = record.msg
+            text = describe_problem(str(fields["event"]), fields)
+            worker = fields.get("worker")
+        else:
+            text, worker = str(record.msg), None
+            text = describe_problem(leave_out_arguments(text) if record.args else text, {})
+        self._problems.note(Problem(record.created, record.levelname.lower(), text, worker))
 
 
 def _is_terminal(writer: LogWriter | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage_edge.core.problems import KEPT, LONGEST_TEXT, Problem, Problems, describe_problem
+from sage_edge.core.problems import KEPT, LONGEST_TEXT, Problem, Problems, describe_problem, leave_out_arguments
 
 
 def test_the_latest_comes_first_and_the_same_are_one() -> None:
@@ -46,3 +46,8 @@ def test_the_text_is_the_event_the_reason_and_the_path() -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(describe_problem("x" * 1000, {})) == LONGEST_TEXT
+
+
+def test_what_is_filled_into_a_line_is_left_out() -> None:
+    pattern = "model %s: %(tokens)5d tokens, %.2f s, 100 %% of %-8r"
+    assert leave_out_arguments(pattern) == "model …: … tokens, … s, 100 % of …"

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage_edge.core.metric_families import GENERATION_BOUNDS, Metrics
-from sage_edge.core.status import HISTORY_SECONDS, History, Traffic, quantile, read_overview, take_sample
+from sage_edge.core.status import (
+    HISTORY_SECONDS,
+    History,
+    Traffic,
+    arrange_mounts,
+    quantile,
+    read_overview,
+    take_sample,
+)
 
 
 def counted() -> Metrics:
@@ -39,6 +47,20 @@ def test_the_overview_adds_up_what_was_counted() -> None:
     assert overview.connections == 5
     assert overview.phase == "ready"
     assert overview.checks == {"accepting": True, "certificate": False}
+
+
+def test_health_that_says_not_ready_has_not_failed() -> None:
+    metrics = Metrics()
+    metrics.requests.add("health", "2", "GET", "503")
+    metrics.requests.add("health", "2", "GET", "500")
+    assert read_overview(metrics.snapshot(), 0).mounts == [Traffic("health", requests=2, failed=1)]
+
+
+def test_mounts_come_before_the_edge_s_own_and_stay_there() -> None:
+    own = [Traffic("health", requests=1), Traffic("none", requests=2)]
+    later = [own[0], Traffic("/b", requests=3), own[1]]
+    assert arrange_mounts(own, ["/b", "/a"]) == [Traffic("/a"), Traffic("/b"), *own]
+    assert arrange_mounts(later, ["/b", "/a"]) == [Traffic("/a"), later[1], *own]
 
 
 def test_what_is_not_there_is_none() -> None:

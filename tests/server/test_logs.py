@@ -12,7 +12,8 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from sage_edge.server.logs import configure_logs
+from sage_edge.core.problems import Problems
+from sage_edge.server.logs import ProblemHandler, configure_logs
 
 FORMATS: list[Literal["text", "json"]] = ["text", "json"]
 
@@ -178,3 +179,20 @@ def test_a_text_of_several_lines_passes_for_one_entry_only(capsys: pytest.Captur
         "failed at last",
     ]
     assert not any(line.isspace() or not line for line in entries)
+
+
+def test_problems_are_remembered_without_what_is_filled_in(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text")
+    problems = Problems()
+    root = logging.getLogger()
+    root.addHandler(ProblemHandler(problems))
+    structlog.get_logger("sage_edge.test").error("worker ended", worker=2, pid=7, reason="exit code 1")
+    logging.getLogger("a.gateway").warning("no model %s", "secret")
+    logging.getLogger("a.gateway").warning("a disk is 90% full")
+    logging.getLogger("a.gateway").info("said")
+    assert {(problem.text, problem.worker) for problem in problems.latest} == {
+        ("worker ended: exit code 1", 2),
+        ("no model …", None),
+        ("a disk is 90% full", None),
+    }
+    assert "no model secret" in capsys.readouterr().err

@@ -62,6 +62,10 @@ def test_the_page_is_live_in_a_browser_and_fits(width: int, scheme: str, tmp_pat
         page.show(url, width=width, scheme=scheme)
         page.wait_until(IS_LIVE)
         assert page.run("document.body.innerText.includes('days left')")
+        with edge.client() as client:
+            ask(client, "/fail/" + 1000 * "x", 1)
+        page.wait_until("document.getElementById('problems').innerText.includes('/fail/xxx')")
+        assert page.run("document.documentElement.scrollWidth") <= width
         with load(edge):
             page.wait_until("/[1-9][0-9,]* sent so far/.test(document.getElementById('charts').innerText)")
             page.wait_until("document.querySelectorAll('#charts .line').length === 4")
@@ -79,6 +83,8 @@ def test_the_page_is_usable_with_a_keyboard_and_a_screen_reader(tmp_path: Path) 
         headings = [name for role, name in told if role == "heading"]
         assert headings[0] == "SAGE Edge"
         assert {"Mounts", "Readiness", "Protocols", "Last warnings and errors"} <= set(headings)
+        tables = {name for role, name in told if role == "table"}
+        assert {"Mounts", "Readiness"} <= tables
         charts = [name for role, name in told if role in {"image", "img"}]
         assert len(charts) == 4
         assert all("over the last two minutes: highest" in name for name in charts)
