@@ -14,7 +14,9 @@ import structlog
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
 
-log = structlog.get_logger("sage_edge.access")
+ACCESS_LOG = "sage_edge.access"
+access_log = structlog.get_logger(ACCESS_LOG)
+"""What connections refuse themselves is told here, too (`server.refusal`)."""
 
 
 class AccessLogLayer:
@@ -67,7 +69,7 @@ class AccessLogLayer:
             fields["events"] = timeline.events
         if exchange.stream_id is not None:
             fields["stream"] = exchange.stream_id
-        log.info("request", **fields)
+        access_log.info("request", **fields)
 
 
 def _milliseconds(seconds: float) -> float:

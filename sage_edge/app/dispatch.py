@@ -15,7 +15,7 @@ import trio
 from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
 from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
-from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.app.exchange import HEALTH_MOUNT, note_mount
 from sage_edge.app.lifespan import Mount, MountLifespan
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.routing import RequestLine, Route, Target, decide
@@ -24,10 +24,6 @@ log = structlog.get_logger(__name__)
 
 SHUTDOWN_SECONDS = 10.0
 """How long a mount's lifespan may take to shut down."""
-
-
-HEALTH_MOUNT = "health"
-"""What logs and metrics call the edge's own pages. A gateway is called by its prefix."""
 
 
 class GuardedDispatcher(TrioDispatcherMiddleware):
@@ -66,15 +62,14 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
             case Target.HEALTH | Target.LANDING:
                 await self._pass_on(self._health, route, scope, receive, send)
             case Target.MOUNT if self._readiness.phase is Phase.STARTING:
+                note_mount(scope, route.prefix or "/")
                 retry = [(b"retry-after", b"1")]
                 await send_error(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is starting.", retry)
             case _:
                 await self._pass_on(self._by_prefix[route.prefix], route, scope, receive, send)
 
     def _pass_on(self, mount: Mount, route: Route, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        exchange: Exchange | None = scope.get(EXCHANGE)
-        if exchange is not None:
-            exchange.mount = HEALTH_MOUNT if mount is self._health else mount.prefix or "/"
+        note_mount(scope, HEALTH_MOUNT if mount is self._health else mount.prefix or "/")
         local = {
             **scope,
             "path": route.path,

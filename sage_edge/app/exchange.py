@@ -34,6 +34,9 @@ EXCHANGE = "sage_edge.exchange"
 NO_MOUNT = "none"
 """In place of a mount's name, where the edge answers for want of one."""
 
+HEALTH_MOUNT = "health"
+"""What logs and metrics call the edge's own pages. A gateway is called by its prefix."""
+
 HIGH_WATER_BYTES = 64 * 1024
 """More than this, accepted and not yet on its way to the client, and `send` waits."""
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 2
@@ -321,6 +324,13 @@ def take_exchange(scope: Scope) -> tuple[Scope, Exchange | None]:
     """The scope as an application may see it, and the exchange, None where the caller is no server."""
     local = scope.copy()
     return local, local.pop(EXCHANGE, None)
+
+
+def note_mount(scope: Scope, name: str) -> None:
+    """Tell the layers who answers a request."""
+    exchange: Exchange | None = scope.get(EXCHANGE)
+    if exchange is not None:
+        exchange.mount = name
 
 
 def contain(error: BaseException) -> Exception:

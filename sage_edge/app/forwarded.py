@@ -44,6 +44,10 @@ class ForwardedLayer:
         if not self._trusts(client[0] if client else None):
             scope["headers"] = [field for field in headers if not is_forwarding_field(field[0])]
             return
+        # One with an underscore is passed on by proxies that do not know it, and is then the client's.
+        headers = scope["headers"] = [
+            field for field in headers if not (b"_" in field[0] and is_forwarding_field(field[0]))
+        ]
         hop = self._trusted.find_client(read_hops(headers))
         if hop is not None:
             _apply(scope, hop)

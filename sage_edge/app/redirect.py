@@ -10,10 +10,13 @@ import re
 from http import HTTPStatus
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header, send_error
+from sage_edge.app.exchange import HEALTH_MOUNT, note_mount
 from sage_edge.core.authority import read_authority
 from sage_edge.core.routing import RequestLine, Target, decide
 
 HTTPS_PORT = 443
+REDIRECT_MOUNT = "redirect"
+"""What the access log calls it."""
 
 _HOST = re.compile(rb"[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\]")
 """What a client may be sent to: of what RFC 3986 lets a host be, the part that a certificate can name."""
@@ -44,8 +47,10 @@ class RedirectApplication:
             await send_error(scope, send, route.status, route.detail, allow)
         elif route.target is Target.HEALTH and scope["type"] == "http":
             local = {**scope, "path": route.path, "raw_path": route.raw_path}
+            note_mount(scope, HEALTH_MOUNT)
             await self._health(local, receive, send)
         else:
+            note_mount(scope, REDIRECT_MOUNT)
             await self._redirect(scope, send, host or b"", route.raw_path)
 
     async def _redirect(self, scope: Scope, send: Send, authority: bytes, raw_path: bytes) -> None:

@@ -19,6 +19,20 @@ from sage_edge.core.request_id import is_sane_request_id, new_request_id
 HEADER = b"x-request-id"
 
 
+Field = tuple[bytes, bytes]
+
+
+def with_request_id(headers: list[Field]) -> tuple[Field, list[Field]]:
+    """The field with a request's id, the client's or a new one, and the headers with it."""
+    given = [field for field in headers if field[0] == HEADER]
+    if len(given) == 1 and is_sane_request_id(given[0][1]):
+        return given[0], headers
+    # Random enough: an id is no secret, and its numbers come at a twentieth of the system's price.
+    field = (HEADER, new_request_id(time_ns() // 1_000_000, getrandbits(74)).encode())
+    kept = [each for each in headers if each[0] != HEADER] if given else headers
+    return field, [*kept, field]
+
+
 class RequestIdLayer:
     """An ASGI application that calls another with an id for each request."""
 
@@ -29,17 +43,8 @@ class RequestIdLayer:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
-            headers: list[tuple[bytes, bytes]] = scope["headers"]
-            given = [field for field in headers if field[0] == HEADER]
-            if len(given) == 1 and is_sane_request_id(given[0][1]):
-                request_id, field = given[0][1].decode(), given[0]
-            else:
-                # Random enough: an id is no secret, and its numbers come at a twentieth of the system's price.
-                request_id = new_request_id(time_ns() // 1_000_000, getrandbits(74))
-                field = (HEADER, request_id.encode())
-                kept = [each for each in headers if each[0] != HEADER] if given else headers
-                scope["headers"] = [*kept, field]
-            exchange.request_id = request_id
+            field, scope["headers"] = with_request_id(scope["headers"])
+            exchange.request_id = request_id = field[1].decode()
             exchange.answer_fields = (field,)
             # For the task of this request alone, whose context is its own.
             structlog.contextvars.bind_contextvars(request_id=request_id)

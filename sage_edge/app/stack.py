@@ -6,7 +6,7 @@ returns: a coroutine of its own would be passed through whenever the application
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sage_edge.app.access_log import AccessLogLayer
@@ -16,11 +16,14 @@ from sage_edge.app.forwarded import ForwardedLayer
 from sage_edge.app.heartbeat import HeartbeatLayer
 from sage_edge.app.hsts import HSTSLayer
 from sage_edge.app.metrics import MetricsLayer
+from sage_edge.app.redirect import RedirectApplication
 from sage_edge.app.request_id import RequestIdLayer
 from sage_edge.app.rescue import RescueLayer
 from sage_edge.app.tracing import Tracer, TracingLayer
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.settings import Settings
+
+_Layer = Callable[[ASGIApplication], ASGIApplication]
 
 
 def build_stack(
@@ -34,8 +37,7 @@ def build_stack(
         metrics: where requests are counted; None where they are not.
         tracer: makes their spans; None where they have none.
     """
-    application: ASGIApplication = dispatcher
-    layers: list[Callable[[ASGIApplication], ASGIApplication]] = [
+    layers: list[_Layer] = [
         partial(ForwardedLayer, trusted=settings.trusted),  # the client is who a trusted proxy says it is
         RequestIdLayer,  # every line and answer below has the request's id
         # The gateway's spans are children of this one, and lines below have the trace's id.
@@ -52,6 +54,20 @@ def build_stack(
         ),
         RescueLayer,  # an error below becomes one answer and one log line
     ]
+    return _wrap(dispatcher, layers)
+
+
+def build_redirect_stack(redirect: RedirectApplication, settings: Settings) -> ASGIApplication:
+    """Put those around the application of the plaintext port that say who asked it for what."""
+    layers: list[_Layer] = [
+        partial(ForwardedLayer, trusted=settings.trusted),
+        RequestIdLayer,
+        *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),
+    ]
+    return _wrap(redirect, layers)
+
+
+def _wrap(application: ASGIApplication, layers: Sequence[_Layer]) -> ASGIApplication:
     for layer in reversed(layers):
         application = layer(application)
     return application

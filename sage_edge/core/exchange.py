@@ -24,7 +24,7 @@ class Cause(Enum):
     CLIENT_LEFT = "client left"
     DRAINED = "drained"
     STALLED = "stalled"  # the client took nothing, or sent nothing, for too long
-    REFUSED = "refused"  # for its body
+    REFUSED = "refused"  # by the connection: it is malformed, too large or one too many
     BUDGET = "budget"
     PROTOCOL_ERROR = "protocol error"
     ERROR = "error"  # of the application

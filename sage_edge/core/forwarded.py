@@ -16,7 +16,8 @@ Field = tuple[bytes, bytes]
 
 FORWARDED = b"forwarded"
 X_FORWARDED = b"x-forwarded-"
-FORWARDING_STARTS = (FORWARDED, X_FORWARDED)
+FORWARDING_STARTS = (FORWARDED, X_FORWARDED, X_FORWARDED.replace(b"-", b"_"), b"x-forwarded_", b"x_forwarded-")
+"""With underscores, too: to an application that reads headers as CGI has them, they are the same."""
 UNIX = "unix"
 LARGEST_PORT = 65_535
 
@@ -100,7 +101,7 @@ def parse_address(text: str) -> Address | None:
 
 def is_forwarding_field(name: bytes) -> bool:
     """Whether a header is a proxy's to set."""
-    return name == FORWARDED or name.startswith(X_FORWARDED)
+    return name == FORWARDED or name.replace(b"_", b"-").startswith(X_FORWARDED)
 
 
 def read_hops(headers: Sequence[Field]) -> list[Hop]:

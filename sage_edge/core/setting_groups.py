@@ -36,6 +36,13 @@ def split_list(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def split_each(value: object) -> object:
+    """The same, where each of several may be such a text: none of them has a comma of its own."""
+    if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+        value = ",".join(value)
+    return split_list(value)
+
+
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 
@@ -74,10 +81,11 @@ class ListenSettings(BaseModel):
 class ProxySettings(BaseModel):
     """Proxies in front"""
 
-    trusted_proxies: Texts = Field(
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_each)] = Field(
         (),
         description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
-        "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. Repeatable.",
+        "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. "
+        "Repeatable, or separated by commas.",
     )
     proxy_protocol: bool = Field(
         False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."

@@ -25,7 +25,7 @@ from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
-from sage_edge.server.carrier import ConnectionProtocol
+from sage_edge.server.carrier import ConnectionProtocol, name_client
 from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
 from sage_edge.server.fairness import Fairness, Share
@@ -137,8 +137,7 @@ class Connection:
         name = None
         balancers = self._service.balancers
         if balancers is not None and balancers.trusts(self.client[0] if self.client else None):
-            with self._limit_opening():
-                await self._take_proxy_header()
+            await self._take_proxy_header()
         if self._service.tls is not None:
             with measured_handshake(self.metrics), self._limit_opening():
                 self._transport, self.tls = await shake_hands(self._socket, self._share, self._service.tls)
@@ -267,13 +266,21 @@ class Connection:
 
     async def _take_proxy_header(self) -> None:
         try:
-            header = await read_proxy_header(self._socket)
+            with self._limit_opening():
+                header = await read_proxy_header(self._socket)
         except ProxyProtocolError as error:
-            self.metrics.protocol_errors.add("proxy", "malformed_header")
-            log.info("connection refused", reason=f"no PROXY protocol header: {error}")
+            self._refuse_balancer("malformed_header", str(error))
             raise ConnectionAbortedError from error
+        except trio.TooSlowError:
+            self._refuse_balancer("timeout", "none came in time")
+            raise
         self.client = header.client or self.client  # its own, where it speaks for itself
         self.server = header.server or self.server
+
+    def _refuse_balancer(self, kind: str, reason: str) -> None:
+        self.metrics.protocol_errors.add("proxy", kind)
+        client = name_client(self.client)
+        log.info("connection refused", client=client, reason=f"no PROXY protocol header: {reason}")
 
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""

@@ -12,6 +12,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.core.printable import escape_unprintable, indent_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
@@ -37,9 +38,12 @@ def background_logs(settings: Settings) -> Iterator[tuple[LogWriter, list[Fault]
     root = logging.getLogger()
     before = root.handlers[:]
     configure_logs(settings.log_level, settings.log_format, writer)
+    access_log = logging.getLogger(ACCESS_LOG)
+    access_log.disabled = not settings.access_log
     try:
         yield writer, []
     finally:
+        access_log.disabled = False
         root.handlers[:] = before
         writer.close()
 

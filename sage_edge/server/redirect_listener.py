@@ -9,7 +9,8 @@ import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.redirect import HTTPS_PORT, RedirectApplication
-from sage_edge.core.limits import Limits
+from sage_edge.app.stack import build_redirect_stack
+from sage_edge.core.settings import Settings
 from sage_edge.server.plaintext_listener import serve_plaintext
 
 
@@ -18,7 +19,7 @@ async def serve_redirects(
     sockets: Sequence[socket.socket],
     edge_sockets: Sequence[socket.socket],
     *,
-    limits: Limits,
+    settings: Settings,
     started: trio.Event,
 ) -> None:
     """Answer on the plaintext sockets until cancelled.
@@ -27,10 +28,11 @@ async def serve_redirects(
         health: answers /healthz and /readyz.
         sockets: of the plaintext port; with none, nothing is served. Closed at the end.
         edge_sockets: of the edge, whose first TCP port clients are sent to.
-        limits: of the edge's connections, which hold here too.
+        settings: the edge's, whose limits hold here too.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
     """
     if sockets:
         ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
-        application = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
-        await serve_plaintext(application, sockets, limits=limits, started=started)
+        redirect = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
+        application = build_redirect_stack(redirect, settings)
+        await serve_plaintext(application, sockets, limits=settings.limits, started=started)

@@ -1,39 +1,80 @@
-"""Requests that a connection answers itself, since they are none that an application could be given: told and counted.
+"""Requests that a connection refuses itself, since they are none that an application could be given: told and counted.
 
-No layer sees them. They are counted as requests all the same, so that the figures are what clients count.
+No layer sees them. Each has a line of the access log, is counted, and its answer has an id, as others do, so that the
+figures are what clients count, and a client's report leads to a line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
-import structlog
-
+from sage_edge.app.access_log import access_log
 from sage_edge.app.exchange import NO_MOUNT
-from sage_edge.app.metrics import OTHER_METHOD
-from sage_edge.server.carrier import Host
+from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
+from sage_edge.app.request_id import with_request_id
+from sage_edge.core.exchange import Cause
+from sage_edge.server.carrier import Host, name_client
 
-log = structlog.get_logger(__name__)
+LONGEST_PATH = 1024
+"""So much of it is told: it may be what was too long."""
+
+Field = tuple[bytes, bytes]
 
 
-def note_refusal(host: Host, protocol: str, status: HTTPStatus, reason: str, *, stream: int | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a request.
+
+    Attributes:
+        method: "-" where it could not be read.
+        target: with its query, which is not told; the same.
+        fields: of its head.
+    """
+
+    method: str = "-"
+    target: bytes = b"-"
+    fields: Sequence[Field] = ()
+
+
+UNKNOWN = Asked()
+
+
+def note_refusal(
+    host: Host, protocol: str, asked: Asked, status: HTTPStatus | None, reason: str, *, stream: int | None = None
+) -> Field:
     """Log and count one.
 
     Args:
         host: of the connection.
         protocol: as ASGI has it: "1.1" or "2".
-        status: of the answer.
+        asked: what is known of the request.
+        status: of the answer; None where there is none.
         reason: what was wrong, without what the client sent.
         stream: its number over HTTP/2.
+
+    Returns:
+        The field that tells the client the request's id.
     """
+    field, _ = with_request_id(list(asked.fields))
+    path = asked.target.partition(b"?")[0].decode("latin-1")
     numbered = {} if stream is None else {"stream": stream}
-    log.info(
-        "request refused",
-        client=host.client[0] if host.client else "-",
+    access_log.info(
+        "request",
+        client=name_client(host.client),
         protocol=f"HTTP/{protocol}",
-        status=status.value,
+        method=asked.method,
+        path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
+        status=status.value if status else "-",
+        ending=Cause.REFUSED.value,
         reason=reason,
+        mount=NO_MOUNT,
+        request_id=field[1].decode(),
         **numbered,
     )
-    host.metrics.requests.add(NO_MOUNT, protocol, OTHER_METHOD, str(status.value))
-    host.metrics.protocol_errors.add(protocol, status.name.lower())
+    method = asked.method if asked.method in METHODS else OTHER_METHOD
+    host.metrics.requests.add(NO_MOUNT, protocol, method, str(status.value) if status else NO_STATUS)
+    if status is not None and status is not HTTPStatus.SERVICE_UNAVAILABLE:  # that is the server's
+        host.metrics.protocol_errors.add(protocol, status.name.lower())
+    return field

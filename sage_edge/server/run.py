@@ -91,7 +91,7 @@ async def run(
             async with trio.open_nursery() as nursery:
                 _watch(nursery, life, early_signals)
                 _show(nursery, life, mounts)
-                serve_plaintext = partial(serve_redirects, limits=settings.limits, started=started)
+                serve_plaintext = partial(serve_redirects, settings=settings, started=started)
                 nursery.start_soon(serve_plaintext, health.application, plan.redirect_sockets, plan.sockets)
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:

@@ -48,6 +48,13 @@ async def test_anyone_elses_words_are_removed(trusted: list[str]) -> None:
     assert (scope["client"][0], scope["scheme"]) == ("192.0.2.1", "http")
 
 
+async def test_a_proxy_s_word_has_no_underscore() -> None:
+    alike = (b"x_forwarded_for", b"10.0.0.1")
+    scope = await pass_through(http_scope(headers=[*FIELDS, alike]), "192.0.2.1")
+    assert scope["headers"] == [(b"host", b"outer.test:8443"), *FIELDS[1:]]
+    assert (await pass_through(http_scope(headers=[FIELDS[0], alike])))["headers"] == FIELDS[:1]
+
+
 async def test_a_unix_socket_can_be_trusted() -> None:
     scope = await pass_through(http_scope(client=None, headers=FIELDS), "unix")
     assert scope["client"] == ("198.51.100.7", 0)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_edge.core.forwarded import Hop, TrustedProxies, is_forwarding_field, parse_address, read_hops
+from sage_edge.core.forwarded import (
+    FORWARDING_STARTS,
+    Hop,
+    TrustedProxies,
+    is_forwarding_field,
+    parse_address,
+    read_hops,
+)
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8:1::/48"])
 
@@ -122,6 +129,9 @@ def test_a_scheme_is_http_or_https_and_the_last_where_lists_differ(proto: str, s
 def test_which_headers_are_a_proxys() -> None:
     names = [b"forwarded", b"x-forwarded-for", b"x-forwarded-prefix", b"x-forwarder", b"host", b"forwarded-for"]
     assert [is_forwarding_field(name) for name in names] == [True, True, True, False, False, False]
+    alike = [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-proto", b"x_forwarder"]
+    assert [is_forwarding_field(name) for name in alike] == [True, True, True, False]
+    assert all(name.startswith(FORWARDING_STARTS) for name in [*names[:3], *alike[:3]])
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.ip_addresses(v=4))

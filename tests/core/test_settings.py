@@ -230,3 +230,14 @@ def test_settings_that_make_no_sense_together(values: dict[str, Any], conflicts:
         assert fault.setting is not None
         assert fault.what.startswith(option_of(fault.setting) + ": ")
         assert fault.hint
+
+
+def test_proxies_may_be_given_one_by_one_or_in_a_list() -> None:
+    entries = ("10.0.0.1", "10.1.0.0/16", "unix")
+    for given in (
+        entries,
+        "10.0.0.1,10.1.0.0/16, unix",
+        ("10.0.0.1, 10.1.0.0/16", "unix"),
+        ["10.0.0.1,10.1.0.0/16,unix"],
+    ):
+        assert Settings(trusted_proxies=given).trusted_proxies == entries  # type: ignore[arg-type]

@@ -70,6 +70,17 @@ def test_odd_requests_are_answered_without_a_redirect(certificates: Path) -> Non
             assert b"location" not in answer.lower()
 
 
+def test_what_is_asked_here_is_in_the_access_log(certificates: Path) -> None:
+    with redirecting("--no-llm", certificates=certificates) as (edge, url):
+        with httpx2.Client(trust_env=False) as client:
+            redirect = client.get(f"{url}/v1/models?key=secret")
+            client.get(f"{url}/healthz")
+        identifier = redirect.headers["x-request-id"]
+        edge.log.wait_for(r"method=GET path=/v1/models status=308 .*mount=redirect request_id=" + identifier)
+        edge.log.wait_for(r"method=GET path=/healthz status=200 .*mount=health")
+        assert "secret" not in edge.log.text
+
+
 def test_health_is_told_where_clients_need_certificates(certificates: Path) -> None:
     mutual = ("--client-auth", "required", "--ca-certs", str(certificates / "ca.pem"))
     with redirecting("--no-llm", *mutual, certificates=certificates) as (edge, url):

@@ -14,7 +14,8 @@ import structlog
 
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
 from sage_edge.core.exchange import Cause
-from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.carrier import Fields, Host, name_client
+from sage_edge.server.http1.head import guess_request_line
 from sage_edge.server.http1.parser import (
     BadRequestError,
     BodyPart,
@@ -26,7 +27,7 @@ from sage_edge.server.http1.parser import (
 from sage_edge.server.http1.response import encode_head
 from sage_edge.server.http1.turn import Turn
 from sage_edge.server.http_exchange import HTTPExchange, complete_fields
-from sage_edge.server.refusal import note_refusal
+from sage_edge.server.refusal import UNKNOWN, Asked, note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -178,6 +179,7 @@ class HTTP1Connection:
 
     def advance(self) -> None:
         """Go through what has been read, as far as the current request lets it."""
+        request = None
         try:
             while not self._is_closing and (event := self._parser.next_event()) is not None:
                 match event:
@@ -186,15 +188,16 @@ class HTTP1Connection:
                     case EndOfRequest():
                         self._current().take_body(b"", is_last=True)
                     case Request():
+                        request = event
                         self._begin(event)
                     case HTTP2Preface():
                         self._switch()
                         return
         except BadRequestError as error:
             if error.is_http:
-                self._refuse(error.status, error.detail, error.fields)
+                self._refuse(error.status, error.detail, error.fields, request)
             else:
-                log.info("connection refused", reason="it does not speak HTTP")
+                log.info("connection refused", client=name_client(self._host.client), reason="it does not speak HTTP")
                 self._host.metrics.protocol_errors.add("1.1", "not_http")
                 self._close()
 
@@ -278,15 +281,23 @@ class HTTP1Connection:
         self._is_closing = True
         self._host.become_http2(self._parser.take_rest())
 
-    def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = ()) -> None:
-        """Answer what is no request, or no good one, and end."""
+    def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = (), request: Request | None = None) -> None:
+        """Answer what is no request, or no good one, and end.
+
+        Args:
+            status: of the answer.
+            detail: one sentence for the client.
+            fields: for the answer.
+            request: what it was; None where it could not be read.
+        """
         turn = self._turn
         exchange = turn.exchange if turn is not None else None
         if exchange is None:
-            note_refusal(self._host, "1.1", status, detail)
+            fields = [*fields, note_refusal(self._host, "1.1", self._describe(request), status, detail)]
         else:  # the layers tell and count it
             self._host.metrics.protocol_errors.add("1.1", status.name.lower())
             exchange.status = exchange.status or status.value
+            fields = [*fields, *exchange.answer_fields]
         if turn is None or not turn.has_started:
             error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
             body = json.dumps({"error": error}).encode()
@@ -303,6 +314,12 @@ class HTTP1Connection:
         if turn is not None:
             turn.lose(Cause.STALLED if status is HTTPStatus.REQUEST_TIMEOUT else Cause.REFUSED)
         self._close()
+
+    def _describe(self, request: Request | None) -> Asked:
+        if request is not None:
+            return Asked(request.method, request.target, request.fields)
+        guessed = guess_request_line(self._parser.begun_line)
+        return Asked(*guessed) if guessed else UNKNOWN
 
     def _current(self) -> Turn:
         if self._turn is None:

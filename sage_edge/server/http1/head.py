@@ -17,6 +17,7 @@ from sage_edge.server.http1.fields import TOKEN, read_fields, read_list
 LARGEST_CONTENT_LENGTH = 2**63 - 1
 
 _REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])" % TOKEN)
+_BEGUN_LINE = re.compile(rb"(%b) ([\x21-\x7e]++)" % TOKEN)
 _ABSOLUTE_FORM = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*+)://([^/?#]*+)")
 _CODING = re.compile(rb"%b" % TOKEN)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -83,6 +84,12 @@ def read_head(block: bytes) -> Request:
         and (is_chunked or content_length not in (None, 0)),
         read_list(by_name.get(b"upgrade", b"")) if "upgrade" in options and version == "1.1" else (),
     )
+
+
+def guess_request_line(line: bytes) -> tuple[str, bytes] | None:
+    """The method and target of a request that was refused, for whoever asks what it was; None where it is none."""
+    match = _BEGUN_LINE.match(line)
+    return (match[1].decode(), match[2]) if match else None
 
 
 def _read_request_line(line: bytes) -> tuple[str, bytes, str]:

@@ -72,11 +72,17 @@ class RequestParser:
         self._may_be_http2 = True
         self._left_bytes = 0  # of a body of announced length
         self._chunked = ChunkedBody(max_head_bytes)
+        self._refused_head = b""
 
     @property
     def has_begun(self) -> bool:
         """Whether a part of the next head has come."""
         return self._state in (_State.START, _State.HEAD) and len(self._buffer) > 0
+
+    @property
+    def begun_line(self) -> bytes:
+        """The first line of the head that could not be read, or is not here whole; as far as it is."""
+        return (self._refused_head or self._buffer.peek(self._max_head_bytes)).partition(_LINE_END)[0]
 
     @property
     def buffered_bytes(self) -> int:
@@ -138,7 +144,12 @@ class RequestParser:
             if len(buffer) >= self._max_head_bytes:
                 raise self._too_large()
             return None
-        return self._begin_body(read_head(block))
+        try:
+            request = read_head(block)
+        except BadRequestError:
+            self._refused_head = block
+            raise
+        return self._begin_body(request)
 
     def _skip_empty_line(self) -> bool:
         """Let one empty line pass (section 2.2); whether something of a head is here."""

@@ -12,7 +12,7 @@ import structlog
 
 from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import Cause
-from sage_edge.server.carrier import Host
+from sage_edge.server.carrier import Host, name_client
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.budgets import BudgetFault, FrameBudgets, Kind
 from sage_edge.server.http2.codec import Codec
@@ -166,9 +166,9 @@ class HTTP2Connection:
         elif not self._streams.claim(stream_id):
             return
         elif self._farewell.refuses(stream_id):
-            self._streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
+            self._exchanges.refuse_late(stream_id, fields)
         elif depends_on == stream_id:
-            self._streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)  # RFC 7540 section 5.3.1
+            self._exchanges.refuse_malformed(stream_id, fields, "a stream depends on itself")  # RFC 7540 section 5.3.1
         else:
             self._exchanges.open(stream_id, fields, is_last=is_last)
 
@@ -296,7 +296,10 @@ class HTTP2Connection:
 
     def _fail(self, fault: ConnectionFault) -> None:
         if fault.code is not ErrorCode.NO_ERROR:
-            log.info("connection ended for its client's fault", code=fault.code.name, reason=fault.reason)
+            client = name_client(self._host.client)
+            log.info(
+                "connection ended for its client's fault", client=client, code=fault.code.name, reason=fault.reason
+            )
         metrics, cause = self._host.metrics, Cause.PROTOCOL_ERROR
         if isinstance(fault, BudgetFault):
             cause = Cause.BUDGET

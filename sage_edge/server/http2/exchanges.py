@@ -17,7 +17,7 @@ from sage_edge.server.http2.stream import Stream
 from sage_edge.server.http2.streams import Streams
 from sage_edge.server.http2.windows import ReceiveWindow
 from sage_edge.server.http_exchange import HTTPExchange
-from sage_edge.server.refusal import note_refusal
+from sage_edge.server.refusal import Asked, note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -61,8 +61,8 @@ class Exchanges:
             if not exchange.is_client_gone:
                 self._running += 1
                 self._host.run_exchange(exchange)
-            elif exchange.status:  # it was answered without its application, whose layers tell of no request then
-                self._note_refusal(exchange.stream_id, HTTPStatus(exchange.status))
+            elif exchange.status or exchange.cause is not Cause.CLIENT_LEFT:
+                self._note_unbegun(exchange)  # no layer tells of it
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -80,6 +80,7 @@ class Exchanges:
         is_full = len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams
         if is_full or host.account.is_exhausted:
             host.metrics.limits_exceeded.add("streams" if is_full else "buffered_bytes")
+            self._note_refusal(stream_id, fields, None, "too many streams" if is_full else "too much waits for it")
             streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             return
         stream = Stream(streams, host, self._out, self._window, stream_id)
@@ -87,14 +88,12 @@ class Exchanges:
         try:
             exchange = _open_exchange(stream, fields, host, is_last=is_last)
         except MalformedError as error:
-            log.debug("malformed request", stream=stream_id, reason=str(error))
-            host.metrics.protocol_errors.add(HTTP_VERSION, "malformed_request")
-            streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+            self.refuse_malformed(stream_id, fields, str(error))
             return
         except RefusedError as refused:
-            self._note_refusal(stream_id, refused.status)
+            field = self._note_refusal(stream_id, fields, refused.status)
             streams.add(stream)
-            _answer(stream, refused.status, refused.fields)
+            _answer(stream, refused.status, [*refused.fields, field])
             return
         streams.add(stream)
         stream.exchange = exchange
@@ -102,6 +101,20 @@ class Exchanges:
         if is_last:
             exchange.deliver_body(b"", is_last=True)
         self._new.append(exchange)
+
+    def refuse_malformed(self, stream_id: int, fields: list[Field], reason: str) -> None:
+        """A request that breaks a rule of the protocol (section 8.1.1).
+
+        Raises:
+            BudgetFault: it is one too many.
+        """
+        self._note_refusal(stream_id, fields, None, reason)
+        self._streams.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+
+    def refuse_late(self, stream_id: int, fields: list[Field]) -> None:
+        """A request that comes behind the end that was announced; its client may ask another server (section 6.8)."""
+        self._note_refusal(stream_id, fields, None, "the connection is draining")
+        self._streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
 
     def take_trailers(self, stream: Stream, fields: list[Field], *, is_last: bool) -> None:
         """A second header section, which ends the body (section 8.1).
@@ -157,16 +170,30 @@ class Exchanges:
 
     def _refuse_body(self, stream: Stream, exchange: Exchange) -> None:
         """End a request whose body is too long, with an answer if there was none."""
-        if exchange.progress.has_started:
-            self._streams.reset(stream, ErrorCode.CANCEL)
-            return
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if exchange not in self._new:  # otherwise it is told when it does not begin
+            self._host.metrics.protocol_errors.add(HTTP_VERSION, status.name.lower())
+        if exchange.progress.has_started:
+            self._streams.reset(stream, ErrorCode.CANCEL, Cause.REFUSED)
+            return
         exchange.status = status.value
-        _answer(stream, status)
+        _answer(stream, status, exchange.answer_fields)
         exchange.lose_client(Cause.REFUSED)
 
-    def _note_refusal(self, stream_id: int | None, status: HTTPStatus) -> None:
-        note_refusal(self._host, HTTP_VERSION, status, status.phrase.lower(), stream=stream_id)
+    def _note_unbegun(self, exchange: Exchange) -> None:
+        scope, cause = exchange.scope, exchange.cause or Cause.REFUSED
+        asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
+        status = HTTPStatus(exchange.status) if exchange.status else None
+        reason = status.phrase.lower() if status else cause.value
+        note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=exchange.stream_id)
+
+    def _note_refusal(
+        self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str | None = None
+    ) -> Field:
+        said = dict(fields)
+        asked = Asked(said.get(b":method", b"-").decode("latin-1"), said.get(b":path", b"-"), fields)
+        reason = reason or (status.phrase.lower() if status else "")
+        return note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=stream_id)
 
 
 def _answer(stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:

@@ -21,6 +21,7 @@ _CAUSES = {
     ErrorCode.CANCEL: Cause.STALLED,
     ErrorCode.NO_ERROR: Cause.STALLED,
     ErrorCode.ENHANCE_YOUR_CALM: Cause.BUDGET,
+    ErrorCode.REFUSED_STREAM: Cause.REFUSED,
 }
 """Why a stream is reset by the server; for other codes, a fault of the protocol."""
 
@@ -138,13 +139,18 @@ class Streams:
         self._drop(stream, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.INTERNAL_ERROR))
 
-    def reset(self, stream: Stream, code: ErrorCode) -> None:
+    def reset(self, stream: Stream, code: ErrorCode, cause: Cause | None = None) -> None:
         """Reset it for its client's fault, which counts as if the client had.
+
+        Args:
+            stream: the stream.
+            code: what its client is told.
+            cause: what others are; None for what the code says.
 
         Raises:
             BudgetFault: it is one too many.
         """
-        self._drop(stream, Ending.SERVER_RESET, _CAUSES.get(code, Cause.PROTOCOL_ERROR))
+        self._drop(stream, Ending.SERVER_RESET, cause or _CAUSES.get(code, Cause.PROTOCOL_ERROR))
         self.refuse(stream.stream_id, code)
 
     def refuse(self, stream_id: int, code: ErrorCode) -> None:
@@ -153,6 +159,8 @@ class Streams:
         Raises:
             BudgetFault: it is one too many.
         """
+        if code not in _CAUSES:
+            self._host.metrics.protocol_errors.add("2", code.name.lower())
         self.refuse_kindly(stream_id, code)
         self._budgets.spend(Kind.RESET, self._host.clock())
 

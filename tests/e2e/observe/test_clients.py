@@ -98,6 +98,17 @@ def test_a_balancer_says_who_it_speaks_for(has_tls: bool, certificates: Path) ->
         # One that does not say it is no balancer.
         assert ask_after(edge, b"") == (0, b"")
         assert Figures(url).sum("protocol_errors_total", protocol="proxy") == 1
+        edge.log.wait_for(r"connection refused .*client=127\.0\.0\.1 reason='no PROXY protocol header: ")
+
+
+def test_a_balancer_that_says_nothing_is_told_of() -> None:
+    options = ("--proxy-protocol", "--trusted-proxies", "127.0.0.1", "--handshake-seconds", "1")
+    with observed_edge(*options) as (edge, url), socket.create_connection(("127.0.0.1", edge.port)) as sock:
+        assert sock.recv(1) == b""
+        edge.log.wait_for(
+            r"connection refused .*client=127\.0\.0\.1 reason='no PROXY protocol header: none came in time'"
+        )
+        assert Figures(url).sum("protocol_errors_total", protocol="proxy", kind="timeout") == 1
 
 
 def test_a_header_is_not_read_from_others() -> None:

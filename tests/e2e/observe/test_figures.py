@@ -242,12 +242,27 @@ def test_where_others_can_reach_them_they_are_shown_under_any_name() -> None:
 @pytest.mark.parametrize("is_http2", [False, True], ids=["http/1.1", "h2c"])
 def test_a_request_that_no_layer_sees_is_counted_and_told(is_http2: bool) -> None:
     with observed_edge("--max-body-bytes", "1000") as (edge, url), edge.client(http2=is_http2) as client:
-        assert client.get("/a/../b%00").status_code == 400
-        assert client.get("/scope", headers={"x": "y" * 40_000}).status_code == 431
-        assert client.post("/scope", content=bytes(2000)).status_code == 413
+        answers = [
+            client.get("/a/../b%00"),
+            client.get("/scope", headers={"x": "y" * 40_000}),
+            client.post("/scope", content=bytes(2000)),
+        ]
+        assert [answer.status_code for answer in answers] == [400, 431, 413]
         protocol = "2" if is_http2 else "1.1"
         figures = wait_for_figure(url, lambda figures: figures.sum("requests_total") == 3)
         for status in ("400", "431", "413"):
             assert figures.sum("requests_total", status=status, protocol=protocol) == 1
         assert figures.sum("requests_in_flight") == 0
-        edge.log.wait_for(rf"request refused .*client=127.0.0.1 protocol=HTTP/{protocol} status=431")
+        edge.log.wait_for(
+            rf"client=127.0.0.1 protocol=HTTP/{protocol} method=GET path=/scope status=431 ending=refused"
+        )
+        identifiers = {answer.headers["x-request-id"] for answer in answers}
+        assert {line["request_id"] for line in access_lines(edge)} == identifiers
+        assert len(identifiers) == 3
+
+
+def test_without_an_access_log_a_request_that_no_layer_sees_is_not_told_either() -> None:
+    with observed_edge("--no-access-log") as (edge, url), edge.client() as client:
+        assert client.get("/scope", headers={"x": "y" * 40_000}).status_code == 431
+        wait_for_figure(url, lambda figures: figures.sum("requests_total", status="431") == 1)
+    assert access_lines(edge) == []
