@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,13 @@ def test_error_messages_are_as_shown(tmp_path: Path) -> None:
     assert result.returncode == 2
 
 
+def labels(text: str) -> list[str]:
+    """What the lines that an edge begins with are called."""
+    _, _, announced = text.partition("\nsage-edge ")
+    lines = announced.splitlines()[1:]
+    return [line.split()[0] for line in takewhile(lambda line: line.startswith("  "), lines)]
+
+
 def test_every_shell_command_is_run_by_a_test() -> None:
     served = {command.split()[0] for command in commands()}
 
@@ -112,6 +120,7 @@ def test_the_demo_serves_and_answers_as_shown() -> None:
     (example,) = code_blocks("python")
     with started(SERVES_DEMO) as output:
         output.wait_for(r"\[info\] ready")
+        assert labels(output.text) == labels(README.read_text())
         answers = [run(*shlex.split(curl), "--silent", "--fail") for curl in curls]
         said = run(sys.executable, "-c", example)
 
