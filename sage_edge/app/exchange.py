@@ -268,6 +268,9 @@ class Exchange(ABC):
         self._wake_sender()
         self._cancel_if_abandoned()
 
+    def go_away(self) -> None:
+        """The server ends, and this with it: the client is told, where the protocol has a word for that."""
+
     def expect_end(self) -> None:
         """The client has all of its answer, and nothing that follows is for it: it has the grace period to be over.
 

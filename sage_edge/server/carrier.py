@@ -137,6 +137,9 @@ class ConnectionProtocol(Protocol):
     def drain(self) -> None:
         """Begin no new request, and end once those in flight are over."""
 
+    def go_away(self) -> None:
+        """The time to drain is up: what can be told of it has its last chance to be written."""
+
     def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
 

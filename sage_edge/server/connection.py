@@ -152,6 +152,8 @@ class Connection:
                 log.debug("connection lost", error=repr(error))
             except trio.Cancelled:  # the worker's: the time to drain is up
                 self._cause = Cause.DRAINED
+                self._protocol.go_away()
+                self.flush()
                 raise
             finally:
                 self._cut()  # its applications go on, for a while

@@ -16,6 +16,8 @@ LAST_MESSAGES_BYTES = 256 * 1024
 """How much of what a client said before it left its application still gets, whether it keeps up or not."""
 DECODED_BYTES = 4096
 """How much is inflated at once, since each byte may hold a thousand."""
+GOING_AWAY_CLOSE = 1001
+"""The server ends (RFC 6455 section 7.4.1)."""
 ABNORMAL_CLOSE = 1006
 """The client left without a word (RFC 6455 section 7.1.5)."""
 INTERNAL_ERROR_CLOSE = 1011
@@ -113,6 +115,13 @@ class WebSocketExchange(Exchange):
         self._undecoded.clear()
         super().lose_client(cause)
 
+    def go_away(self) -> None:
+        """Tell the client that the server ends."""
+        self.note_cause(Cause.DRAINED)
+        if self._is_open and not self._has_closed:
+            self._session.send({"type": "websocket.close", "code": GOING_AWAY_CLOSE})
+            self._flush(is_last=True)
+
     def end(self) -> None:
         """The application has ended."""
         if not self.is_client_gone and not self.has_ended_well:
@@ -120,7 +129,8 @@ class WebSocketExchange(Exchange):
         if not self.is_client_gone and not self.progress.has_started:
             self._carrier.abort()
         elif self._is_open and not self._has_closed:
-            self._session.send({"type": "websocket.close", "code": INTERNAL_ERROR_CLOSE})
+            code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else INTERNAL_ERROR_CLOSE
+            self._session.send({"type": "websocket.close", "code": code})
             self._flush(is_last=True)
         elif not self._is_open and not self.progress.is_complete and not self._has_closed:
             self._carrier.abort()
@@ -129,7 +139,8 @@ class WebSocketExchange(Exchange):
         self.finish()
 
     def _disconnect_message(self) -> Message:
-        return {"type": "websocket.disconnect", "code": ABNORMAL_CLOSE, "reason": ""}
+        code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else ABNORMAL_CLOSE
+        return {"type": "websocket.disconnect", "code": code, "reason": ""}
 
     def _accept(self, message: Message) -> None:
         self._is_open = True  # before the answer is begun, which lets in what came behind the handshake

@@ -156,6 +156,11 @@ class HTTP1Connection:
             self.is_draining = True
             self._drained_at = self._host.clock()
 
+    def go_away(self) -> None:
+        """The time to drain is up."""
+        if self._turn is not None and self._turn.exchange is not None:
+            self._turn.exchange.go_away()
+
     def end_input(self) -> None:
         """The client has ended its side: what was answered whole is still written, and nothing else is answered."""
         if not self._is_closing:

@@ -139,6 +139,12 @@ class HTTP2Connection:
         self._farewell.begin(self._host.clock())
         self._host.wake()
 
+    def go_away(self) -> None:
+        """The time to drain is up."""
+        for stream in self._streams:
+            if stream.exchange is not None:
+                stream.exchange.go_away()
+
     def end_input(self) -> None:
         """The client has ended its side, which no HTTP/2 client does that is still there."""
         self.lose()
