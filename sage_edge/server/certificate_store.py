@@ -91,8 +91,9 @@ class CertificateStore:
                 before = states
 
     async def reload(self) -> None:
-        """Load the files, whether they have changed or not. The log tells how it went, of the same faults once."""
+        """Load the files, whether they have changed or not. The log tells how it went, to who asked, each time."""
         async with self._loading:
+            self._refused = ()
             await self._reload()
 
     async def _reload(self) -> None:

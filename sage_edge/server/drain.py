@@ -77,7 +77,8 @@ class Drain:
 
     def describe(self) -> str:
         """How far it is, in a line."""
-        return f"draining: {self.count_streams()} streams in flight, {self._seconds_left():.0f} s left"
+        streams = self.count_streams()
+        return f"draining: {streams} stream{'s' * (streams != 1)} in flight, {self._seconds_left():.0f} s left"
 
     def _seconds_left(self) -> float:
         return max(0.0, self._deadline - trio.current_time())

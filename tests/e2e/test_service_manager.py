@@ -100,8 +100,8 @@ def test_the_end_is_told_with_what_is_still_in_flight(manager: Manager, gateway:
         with client.stream("GET", "/stream") as response:
             assert response.status_code == 200
             edge.process.send_signal(signal.SIGTERM)
-            manager.wait_for("^STOPPING=1\nSTATUS=draining: 1 streams in flight, 40 s left")
-            manager.wait_for("^STATUS=draining: 1 streams in flight, 39 s left")
+            manager.wait_for("^STOPPING=1\nSTATUS=draining: 1 stream in flight, 40 s left")
+            manager.wait_for("^STATUS=draining: 1 stream in flight, 39 s left")
             manager.wait_for("^EXTEND_TIMEOUT_USEC=15000000")
             edge.log.wait_for(r"streams in flight .*streams=1 seconds_left=3\d")
             (gateway / "finish").touch()

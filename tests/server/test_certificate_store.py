@@ -271,3 +271,13 @@ async def test_all_certificates_are_replaced_or_none(
     await store.reload()
     assert store.current is not first
     assert (store.reloads, store.failed_reloads) == (1, 1)
+
+
+async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:
+    store = CertificateStore([files])
+    files.certfile.write_bytes(b"")
+    with structlog.testing.capture_logs() as entries:
+        for _ in range(2):
+            await store.reload()
+    assert [entry["log_level"] for entry in entries] == ["error", "error"]
+    assert store.failed_reloads == 2

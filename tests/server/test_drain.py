@@ -53,7 +53,7 @@ async def test_a_terminal_has_one_line_that_is_wiped_at_the_end(autojump_clock: 
         with trio.move_on_after(2.5):
             await drain.limit(trio.CancelScope())
     assert shown == [
-        "draining: 1 streams in flight, 4 s left",
+        "draining: 1 stream in flight, 4 s left",
         "draining: 0 streams in flight, 3 s left",
         "",
     ]
