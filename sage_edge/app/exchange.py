@@ -268,7 +268,7 @@ class Exchange(ABC):
         self._wake_sender()
         self._cancel_if_abandoned()
 
-    def go_away(self) -> None:
+    def go_away(self) -> None:  # noqa: B027  # only WebSocket has one
         """The server ends, and this with it: the client is told, where the protocol has a word for that."""
 
     def expect_end(self) -> None:

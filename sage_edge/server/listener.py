@@ -18,6 +18,7 @@ import structlog
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.server.activation import PassedSockets
+from sage_edge.server.hand_over import take_over
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +117,7 @@ def start_listening(sock: socket.socket) -> None:
     """Take part in a shared port, if that has not begun: connections come from here on."""
     if not _is_listening(sock):
         _listen(sock)
+        take_over(sock)  # from one that was killed while it handed over
 
 
 def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tuple[socket.socket, object]]:

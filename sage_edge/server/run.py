@@ -31,6 +31,7 @@ from sage_edge.server import worker
 from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, EarlySignals
+from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -78,7 +79,7 @@ async def run(
         EdgeError: the gateway failed to start.
     """
     settings = plan.settings
-    drain = Drain(delay_seconds=settings.drain_delay_seconds, limit_seconds=settings.drain_seconds, show=show_drain)
+    drain = Drain(delay_seconds=last_call_seconds(settings), limit_seconds=settings.drain_seconds, show=show_drain)
     life = _Life(plan, logs, notifier, drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
     async with open_gateway(plan.gateway, settings, life.readiness, life.metrics) as mounts:
@@ -156,6 +157,8 @@ class _Life:
     def begin_drain(self) -> None:
         """Begin the end."""
         self.readiness.advance(Phase.DRAINING)
+        if self.link is None and self.plan.settings.reuse_port:
+            hand_over(self.plan.sockets, 1)
         self.drain.begin()
 
 

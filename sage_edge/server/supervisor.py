@@ -20,6 +20,7 @@ from sage_edge.core.problems import Problem
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
 from sage_edge.server.early_signals import ENDING, EarlySignals
+from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over, last_call_seconds, take_over
 from sage_edge.server.listener import close_listeners, spread
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -126,7 +127,13 @@ class Supervisor:
     async def _close_listeners(self) -> None:
         """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
         await self._stop.wait()
-        await trio.sleep(self._settings.drain_delay_seconds)
+        if self._settings.reuse_port:
+            hand_over(self._listeners[0], len(self._listeners))
+        await trio.sleep(last_call_seconds(self._settings))
+        if self._settings.reuse_port:
+            await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment
+            for sock in self._listeners[0]:
+                take_over(sock)
         for row in self._listeners:
             close_listeners(row)
 
@@ -219,7 +226,7 @@ class Supervisor:
         """Let a worker finish, for as long as it may."""
         worker.drain(is_replaced=is_replaced)
         self._tell_all()
-        delay_seconds = 0.0 if is_replaced else self._settings.drain_delay_seconds
+        delay_seconds = 0.0 if is_replaced else last_call_seconds(self._settings)
         with trio.move_on_after(delay_seconds + self._settings.drain_seconds + LATE_SECONDS):
             await worker.ended.wait()
             return
