@@ -208,7 +208,7 @@ def test_debug_shows_where_the_cause_was_raised_and_no_local_variables(options: 
 
     assert result.returncode == STARTUP
     assert "Traceback (most recent call last)" in result.stderr
-    assert re.search(f"^{cause}", result.stderr, re.MULTILINE)
+    assert re.search(f"^ *{cause}", result.stderr, re.MULTILINE)
     # Values of variables hold keys and prompts.
     assert "locals" not in result.stderr
     assert len(re.findall("^sage-edge: error: ", result.stderr, re.MULTILINE)) == 1
