@@ -14,10 +14,13 @@ from structlog.typing import EventDict, ExcInfo, Processor
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
-from sage_edge.core.printable import escape_unprintable, indent_lines
+from sage_edge.core.printable import CONTINUED, escape_unprintable, indent_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_writer import LogWriter
+
+_TEXTS = {"event": "", "exception": CONTINUED, "stack": CONTINUED}
+"""The fields that may have several lines, and what the first of them begins with."""
 
 
 @contextmanager
@@ -104,7 +107,8 @@ def _escape_unprintable(_: object, __: str, fields: EventDict) -> EventDict:
     """What clients sent may be for a terminal to obey, or look like a line of this log."""
     for name, value in fields.items():
         if isinstance(value, str):
-            fields[name] = indent_lines(value) if name == "event" else escape_unprintable(value)
+            first = _TEXTS.get(name)
+            fields[name] = escape_unprintable(value) if first is None else first + indent_lines(value.rstrip("\n"))
     return fields
 
 

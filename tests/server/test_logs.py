@@ -164,6 +164,13 @@ def log_as_a_client_would(log: Any) -> None:
     log.error("failed at last", exc_info=ExceptionGroup(told, [ValueError(told)]))
 
 
+def test_a_traceback_that_is_given_as_text_is_shown_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "text")
+    structlog.get_logger("sage_edge.test").error("failed", exception="Traceback:\n  File a\nOSError: x\x1b\n")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == ["    Traceback:", "      File a", "    OSError: x\\x1b"]
+
+
 @pytest.mark.parametrize("log", [structlog.get_logger("a.gateway"), logging.getLogger("a.gateway")])
 def test_a_text_of_several_lines_passes_for_one_entry_only(capsys: pytest.CaptureFixture[str], log: Any) -> None:
     configure_logs("info", "text")
