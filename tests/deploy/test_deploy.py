@@ -73,7 +73,9 @@ def test_the_pods_settings_are_the_programs(container: dict[str, Any], tmp_path:
 def test_a_pod_has_longer_to_end_than_its_drain_takes(manifests: dict[str, Any], container: dict[str, Any]) -> None:
     environment = {each["name"]: each["value"] for each in container["env"]}
     grace = manifests["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > seconds_of("drain_delay_seconds", environment) + seconds_of("drain_seconds", environment)
+    before_it = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert before_it > 0
+    assert grace > before_it + seconds_of("drain_delay_seconds", environment) + seconds_of("drain_seconds", environment)
 
 
 def test_a_pod_is_given_the_time_to_start_that_its_gateway_may_take(container: dict[str, Any]) -> None:
@@ -85,7 +87,7 @@ def test_a_pod_is_given_the_time_to_start_that_its_gateway_may_take(container: d
 def test_probes_ask_what_the_edge_answers_on_the_port_it_listens_on(
     manifests: dict[str, Any], container: dict[str, Any]
 ) -> None:
-    (port,) = container["ports"]
+    port, _ = container["ports"]
     assert port["containerPort"] == default_of("port")
     probes = [container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")]
     assert {probe["port"] for probe in probes} == {port["name"]}
@@ -93,6 +95,16 @@ def test_probes_ask_what_the_edge_answers_on_the_port_it_listens_on(
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     (service_port,) = manifests["Service"]["spec"]["ports"]
     assert service_port["targetPort"] == port["name"]
+
+
+def test_prometheus_finds_the_metrics_where_the_edge_serves_them(
+    manifests: dict[str, Any], container: dict[str, Any]
+) -> None:
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    annotations = manifests["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    _, port = container["ports"]
+    assert environment["SAGE_EDGE_METRICS_BIND"] == f"0.0.0.0:{port['containerPort']}"
+    assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": str(port["containerPort"])}
 
 
 def test_every_object_means_the_same_pods(manifests: dict[str, Any]) -> None:
