@@ -26,7 +26,7 @@ from sage_edge.core.exchange import (
     ResponseProgress,
     received_cost_bytes,
 )
-from sage_edge.core.timeline import Timeline
+from sage_edge.core.timeline import EventMeter, Timeline
 
 EXCHANGE = "sage_edge.exchange"
 """The key in a scope under which the layers find the exchange. Not for applications."""
@@ -87,6 +87,7 @@ class Exchange(ABC):
         connection_id: the number of its connection in this process.
         stream_id: the stream's number over HTTP/2; None over http/1.1.
         waiting_bytes: of the answer, accepted and not yet on their way to the client.
+        find_meter: where set, called once the answer is an event stream, for where its events are counted.
         note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
@@ -111,6 +112,7 @@ class Exchange(ABC):
         self.connection_id = 0
         self.stream_id: int | None = None
         self.waiting_bytes = 0
+        self.find_meter: Callable[[Exchange], EventMeter] | None = None
         self.note_event: Callable[[bytes], None] | None = None
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None

@@ -6,13 +6,14 @@ to which request, found once for each kind of request and kept, since looking la
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Awaitable
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.core.exchange import Cause
-from sage_edge.core.metric_families import Metrics
+from sage_edge.core.metric_families import GENERATION_BOUNDS, Metrics
 from sage_edge.core.timeline import EventMeter
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "WEBSOCKET"})
@@ -34,16 +35,16 @@ class MetricsLayer:
         self._in_flight: set[Exchange] = set()
         self._kinds: dict[tuple[str, str, str, int], _Kind] = {}
         self._meters: dict[tuple[str, str], EventMeter] = {}
-        self._when_done, self._when_event_stream = self._count, self._meter  # bound once, not for each request
+        self._when_done, self._find_meter_of = self._count, self._find_meter  # bound once, not for each request
         metrics.refresh_with(self._count_in_flight)
         metrics.refresh_with(self._count_events)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
-        if scope["type"] != "lifespan":
-            exchange: Exchange = scope[EXCHANGE]
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        if exchange is not None:
             self._in_flight.add(exchange)
-            exchange.when_event_stream(self._when_event_stream)
+            exchange.find_meter = self._find_meter_of
             exchange.when_done(self._when_done)
         return self._application(scope, receive, send)
 
@@ -54,14 +55,20 @@ class MetricsLayer:
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._find_kind(*key)
-        now = timeline.clock()
         kind.requests.number += 1
-        kind.received_bytes.number += exchange.received_bytes
+        if exchange.received_bytes:
+            kind.received_bytes.number += exchange.received_bytes
         kind.sent_bytes.number += exchange.sent_bytes
-        kind.duration_seconds.observe(now - timeline.began_at)
-        if timeline.first_byte_at is not None:
-            kind.first_byte_seconds.observe(timeline.first_byte_at - timeline.began_at)
-        if exchange.cause is not None or not exchange.has_ended_well:
+        now, began_at, first_byte_at = timeline.clock(), timeline.began_at, timeline.first_byte_at
+        # As `Histogram.observe` does it: a call for each would be a tenth of what all this costs.
+        duration = kind.duration_seconds
+        duration.total += (seconds := now - began_at)
+        duration.counts[bisect_left(GENERATION_BOUNDS, seconds)] += 1
+        if first_byte_at is not None:
+            first_byte = kind.first_byte_seconds
+            first_byte.total += (seconds := first_byte_at - began_at)
+            first_byte.counts[bisect_left(GENERATION_BOUNDS, seconds)] += 1
+        if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
             self._count_cancellation(exchange, now)
 
     def _count_cancellation(self, exchange: Exchange, now: float) -> None:
@@ -78,7 +85,7 @@ class MetricsLayer:
         kind = self._kinds[mount, protocol, method, status] = _Kind(self._metrics, mount, protocol, label, status)
         return kind
 
-    def _meter(self, exchange: Exchange, _: object) -> None:
+    def _find_meter(self, exchange: Exchange) -> EventMeter:
         key = (exchange.mount, exchange.scope["http_version"])
         meter = self._meters.get(key)
         if meter is None:
@@ -86,7 +93,7 @@ class MetricsLayer:
             meter = self._meters[key] = EventMeter(
                 metrics.first_event_seconds.of(*key), metrics.between_events_seconds.of(*key)
             )
-        exchange.timeline.meter = meter
+        return meter
 
     def _count_events(self) -> None:
         """Each is the first of its stream or comes after another: that is counted already, event by event."""
