@@ -6,6 +6,7 @@ figures are what clients count, and a client's report leads to a line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,6 +18,8 @@ from sage_edge.app.request_id import with_request_id
 from sage_edge.core.exchange import Cause
 from sage_edge.server.carrier import Host, name_client
 
+_CREDENTIALS = re.compile(rb"^((?:[^/?@]*//)?)[^/?]*@")
+"""Of a target that is no path, such as http://user:password@host/: who sends it is refused, and need not be told on."""
 LONGEST_PATH = 1024
 """So much of it is told: it may be what was too long."""
 
@@ -58,7 +61,7 @@ def note_refusal(
         The field that tells the client the request's id.
     """
     field, _ = with_request_id(list(asked.fields))
-    path = asked.target.partition(b"?")[0].decode("latin-1")
+    path = _CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]).decode("latin-1")
     numbered = {} if stream is None else {"stream": stream}
     access_log.info(
         "request",

@@ -66,6 +66,9 @@ def say(data: bytes, **limits: Any) -> tuple[FakeHost, bytes]:
         (b"GET /a HTTP/1.1\r\nhost: a\r\n", 408, "GET", "/a"),
         (b"GET /a HTTP/1.1\r\nhost: a\r\nexpect: more\r\n\r\n", 417, "GET", "/a"),
         (b"POST /a HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", 400, "POST", "/a"),
+        (b"GET http://me:secret@a/b HTTP/1.1\r\nhost: a\r\n\r\n", 400, "GET", "http://a/b"),
+        (b"CONNECT me:secret@a:443 HTTP/1.1\r\nhost: a\r\n\r\n", 400, "CONNECT", "a:443"),
+        (b"GET /@me HTTP/1.1\r\n\r\n", 400, "GET", "/@me"),
         (b"MADE /up HTTP/1.1\r\n\r\n", 400, "MADE", "/up"),
         (b"GET\r\n\r\n", 400, "-", "-"),
     ],
@@ -89,7 +92,7 @@ def test_what_http1_refuses(lines: Lines, said: bytes, status: int, method: str,
         "mount": "none",
         "request_id": identifier[1].decode(),
     }
-    label = method if method in {"GET", "POST"} else "other"
+    label = method if method in {"GET", "POST", "CONNECT"} else "other"
     assert counts(host, "requests") == {("none", "1.1", label, str(status)): 1}
     assert sum(counts(host, "protocol_errors").values()) == 1
 
