@@ -120,6 +120,12 @@ def start_listening(sock: socket.socket) -> None:
         take_over(sock)  # from one that was killed while it handed over
 
 
+def start_sharing(sockets: Iterable[socket.socket]) -> None:
+    """The same for all of these that are shared."""
+    for sock in filter(is_shared, sockets):
+        start_listening(sock)
+
+
 def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tuple[socket.socket, object]]:
     """What the system has accepted already: it would be reset, where the socket is closed.
 

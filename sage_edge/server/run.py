@@ -33,6 +33,7 @@ from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, EarlySignals
 from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
+from sage_edge.server.listener import start_sharing
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import report_metrics
@@ -101,6 +102,8 @@ async def run(
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
                         collector.settle()
+                        # First, so that whoever is told may end an edge that the port is shared with.
+                        start_sharing([*plan.sockets, *plan.redirect_sockets])
                         life.become_ready()
                         started.set()
                 log.info("stopping")

@@ -138,7 +138,7 @@ def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge
                 load.wait_for(edges[-1].process.pid)
                 assert edges[old].stop() == 0
                 load.wait_for(edges[-1].process.pid)
-    assert load.failures == []
+    assert load.failures == [], (load.answers, [e.log.text[-3000:] for e in edges])
     assert set(load.answers) == {edge.process.pid for edge in edges}
 
 
