@@ -139,7 +139,9 @@ def test_without_llm_gateway_none_need_be_installed(tmp_path: Path, without_sage
 def test_a_gateway_that_is_not_installed_names_the_command_that_installs_it(
     tmp_path: Path, without_sage: dict[str, str]
 ) -> None:
-    result = run_edge("--host", "127.0.0.1", "--port", "0", cwd=tmp_path, env=without_sage)
+    # Metrics and the page off: another edge may have their default addresses, of which a warning tells.
+    off = ("--metrics-bind", "none", "--admin-bind", "none")
+    result = run_edge("--host", "127.0.0.1", "--port", "0", *off, cwd=tmp_path, env=without_sage)
     assert result.returncode == 3
     error, hint = result.stderr.splitlines()
     assert error == "sage-edge: error: --gateway: no SAGE gateway is installed"
