@@ -92,9 +92,11 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 
 
 def close_listeners(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets, and remove the paths of Unix ones."""
+    """Close the sockets, remove the paths of Unix ones, and leave shared ports to whoever else listens on them."""
     remove_paths(sockets)
     for sock in sockets:
+        if not isinstance(sock, InheritedSocket):  # its owner hands it over
+            take_over(sock)
         sock.close()
 
 

@@ -20,7 +20,7 @@ from sage_edge.core.problems import Problem
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
 from sage_edge.server.early_signals import ENDING, EarlySignals
-from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over, last_call_seconds, take_over
+from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over, last_call_seconds
 from sage_edge.server.listener import close_listeners, spread
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -132,8 +132,6 @@ class Supervisor:
         await trio.sleep(last_call_seconds(self._settings))
         if self._settings.reuse_port:
             await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment
-            for sock in self._listeners[0]:
-                take_over(sock)
         for row in self._listeners:
             close_listeners(row)
 

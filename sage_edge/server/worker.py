@@ -27,8 +27,7 @@ from sage_edge.server.connection import Connection, Service
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
-from sage_edge.server.hand_over import take_over
-from sage_edge.server.listener import accept_queued, is_shared, remove_paths, start_listening
+from sage_edge.server.listener import accept_queued, close_listeners, is_shared, remove_paths, start_listening
 from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
@@ -140,9 +139,7 @@ class Worker:
                 for listener in (*sockets, *(link.covered_listeners() if link is not None else ())):
                     for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
-                    if link is None:
-                        take_over(listener)
-                    listener.close()
+                    close_listeners([listener])
                 if link is not None:
                     link.close_others()
                 await self._context.terminated.set()

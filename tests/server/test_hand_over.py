@@ -11,6 +11,7 @@ import pytest
 
 from sage_edge.core.settings import Settings
 from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, last_call_seconds, take_over
+from sage_edge.server.listener import close_listeners
 
 ENOUGH = 64
 """Connections, of which each of two gets some: but for one time in 2 ** 63."""
@@ -86,6 +87,15 @@ def test_whoever_takes_over_shares_again(opened: ExitStack) -> None:
     hand_over([old], 1)
     take_over(new)
     assert all(ask([old, new]))
+
+
+@linux
+def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_closed(opened: ExitStack) -> None:
+    old = listen(opened)
+    others = [listen(opened, old), listen(opened, old)]
+    hand_over([old], 1)
+    close_listeners([old])
+    assert all(ask(others))
 
 
 def test_other_sockets_are_left_alone(opened: ExitStack) -> None:
