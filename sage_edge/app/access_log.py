@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, name_client
 from sage_edge.app.exchange import EXCHANGE, Exchange
 
 ACCESS_LOG = "sage_edge.access"
@@ -40,12 +40,11 @@ class AccessLogLayer:
 
     def _write(self, exchange: Exchange) -> None:
         scope, timeline = exchange.scope, exchange.timeline
-        client = scope.get("client")
         target: bytes = scope["raw_path"]
         if self._has_query and scope["query_string"]:
             target += b"?" + scope["query_string"]
         fields: dict[str, Any] = {
-            "client": client[0] if client else "-",
+            "client": name_client(scope.get("client")),
             "protocol": f"HTTP/{scope['http_version']}",
             "method": scope.get("method", "WEBSOCKET"),
             "path": target.decode("latin-1"),

@@ -38,6 +38,11 @@ def call_application(application: ASGIApplication, scope: Scope, receive: Receiv
     return result
 
 
+def name_client(client: tuple[str, int] | None) -> str:
+    """The address as log lines have it; "-" for a Unix socket's."""
+    return client[0] if client else "-"
+
+
 async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, headers: Headers = ()) -> None:
     """Answer with an error as JSON, in the shape that OpenAI's clients read.
 

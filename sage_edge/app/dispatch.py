@@ -15,8 +15,9 @@ import trio
 from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
 from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
-from sage_edge.app.exchange import HEALTH_MOUNT, note_mount
+from sage_edge.app.exchange import note_mount
 from sage_edge.app.lifespan import Mount, MountLifespan
+from sage_edge.core.exchange import HEALTH_MOUNT
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.routing import RequestLine, Route, Target, decide
 

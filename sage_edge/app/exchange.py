@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from sage_edge.app.asgi import Scope
 from sage_edge.core.exchange import (
+    NO_MOUNT,
     Cause,
     ClientDisconnectedError,
     Inbox,
@@ -30,12 +31,6 @@ from sage_edge.core.timeline import EventMeter, Timeline
 
 EXCHANGE = "sage_edge.exchange"
 """The key in a scope under which the layers find the exchange. Not for applications."""
-
-NO_MOUNT = "none"
-"""In place of a mount's name, where the edge answers for want of one."""
-
-HEALTH_MOUNT = "health"
-"""What logs and metrics call the edge's own pages. A gateway is called by its prefix."""
 
 HIGH_WATER_BYTES = 64 * 1024
 """More than this, accepted and not yet on its way to the client, and `send` waits."""

@@ -10,8 +10,9 @@ import re
 from http import HTTPStatus
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header, send_error
-from sage_edge.app.exchange import HEALTH_MOUNT, note_mount
+from sage_edge.app.exchange import note_mount
 from sage_edge.core.authority import read_authority
+from sage_edge.core.exchange import HEALTH_MOUNT
 from sage_edge.core.routing import RequestLine, Target, decide
 
 HTTPS_PORT = 443

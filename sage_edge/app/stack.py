@@ -44,7 +44,7 @@ def build_stack(
         *([partial(TracingLayer, tracer=tracer)] if tracer is not None else []),
         *([partial(MetricsLayer, metrics=metrics)] if metrics is not None else []),
         # One line for each request, errors' answers included.
-        *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),
+        *_access_log(settings),
         *([partial(HSTSLayer, seconds=settings.hsts_seconds)] if settings.hsts_seconds is not None else []),
         # Silent event streams get a comment now and then.
         *(
@@ -62,9 +62,13 @@ def build_redirect_stack(redirect: RedirectApplication, settings: Settings) -> A
     layers: list[_Layer] = [
         partial(ForwardedLayer, trusted=settings.trusted),
         RequestIdLayer,
-        *([partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []),
+        *_access_log(settings),
     ]
     return _wrap(redirect, layers)
+
+
+def _access_log(settings: Settings) -> list[_Layer]:
+    return [partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []
 
 
 def _wrap(application: ASGIApplication, layers: Sequence[_Layer]) -> ASGIApplication:

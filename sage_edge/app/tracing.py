@@ -14,8 +14,9 @@ from typing import Protocol
 import structlog
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header
-from sage_edge.app.exchange import EXCHANGE, NO_MOUNT, Exchange
+from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.core.authority import read_authority
+from sage_edge.core.exchange import NO_MOUNT
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.core.tracing import FIRST_EVENT, Attributes, Outcome, describe_method, find_error, name_span
 

@@ -18,6 +18,12 @@ MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
 
 
+NO_MOUNT = "none"
+"""In place of a mount's name, where the edge answers for want of one."""
+HEALTH_MOUNT = "health"
+"""What logs and metrics call the edge's own pages. A gateway is called by its prefix."""
+
+
 class Cause(Enum):
     """Why a request ended before its answer was complete."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from sage_edge.core.exchange import HEALTH_MOUNT
 from sage_edge.core.metric_families import GENERATION_BOUNDS
 from sage_edge.core.metrics import Snapshot
 
@@ -216,7 +217,7 @@ def _numbers(snapshot: Snapshot, name: str) -> list[float]:
 
 
 def _is_failure(mount: str, status: str) -> bool:
-    return status.startswith("5") and (mount, status) != ("health", "503")
+    return status.startswith("5") and (mount, status) != (HEALTH_MOUNT, "503")
 
 
 def _traffic(snapshot: Snapshot, position: int) -> list[Traffic]:

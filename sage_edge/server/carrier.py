@@ -18,11 +18,6 @@ from sage_edge.core.metric_families import Metrics
 Fields = Iterable[tuple[bytes, bytes]]
 
 
-def name_client(client: tuple[str, int] | None) -> str:
-    """The address as log lines have it; "-" for a Unix socket's."""
-    return client[0] if client else "-"
-
-
 class Carrier(Protocol):
     """Carries one exchange: a stream of HTTP/2, or an http/1.1 connection for one request."""
 

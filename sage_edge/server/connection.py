@@ -18,14 +18,14 @@ from typing import Any
 import structlog
 import trio
 
-from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.asgi import ASGIApplication, name_client
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
-from sage_edge.server.carrier import ConnectionProtocol, name_client
+from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
 from sage_edge.server.fairness import Fairness, Share

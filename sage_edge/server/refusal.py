@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from sage_edge.app.access_log import access_log
-from sage_edge.app.exchange import NO_MOUNT
+from sage_edge.app.asgi import name_client
 from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
 from sage_edge.app.request_id import with_request_id
-from sage_edge.core.exchange import Cause
-from sage_edge.server.carrier import Host, name_client
+from sage_edge.core.exchange import NO_MOUNT, Cause
+from sage_edge.server.carrier import Host
 
 _CREDENTIALS = re.compile(rb"^((?:[^/?@]*//)?)[^/?]*@")
 """Of a target that is no path, such as http://user:password@host/: who sends it is refused, and need not be told on."""
@@ -45,7 +45,7 @@ UNKNOWN = Asked()
 
 
 def note_refusal(
-    host: Host, protocol: str, asked: Asked, status: HTTPStatus | None, reason: str, *, stream: int | None = None
+    host: Host, protocol: str, asked: Asked, status: HTTPStatus | None, reason: str = "", *, stream: int | None = None
 ) -> Field:
     """Log and count one.
 
@@ -54,7 +54,7 @@ def note_refusal(
         protocol: as ASGI has it: "1.1" or "2".
         asked: what is known of the request.
         status: of the answer; None where there is none.
-        reason: what was wrong, without what the client sent.
+        reason: what was wrong, without what the client sent; what the status says, where nothing more is known.
         stream: its number over HTTP/2.
 
     Returns:
@@ -71,7 +71,7 @@ def note_refusal(
         path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
         status=status.value if status else "-",
         ending=Cause.REFUSED.value,
-        reason=reason,
+        reason=reason or (status.phrase.lower() if status else Cause.REFUSED.value),
         mount=NO_MOUNT,
         request_id=field[1].decode(),
         **numbered,

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.kit.edge import Output, clean_environment, edge_command, run_edge
+from tests.kit.edge import Output, clean_environment, edge_command, run_edge, running_process
 from tests.kit.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("default_port")
@@ -65,29 +65,13 @@ def running(command: str, cwd: Path, env: Mapping[str, str] | None = None) -> It
     """A shell command that serves on port 8899, once it is ready."""
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     shell = shutil.which("sh") or "/bin/sh"
-    process = subprocess.Popen(
-        [shell, "-c", f"exec {command}"],
-        cwd=cwd,
-        env=clean_environment({"PATH": search, **(env or {})}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        output, log = Output(process.stdout), Output(process.stderr)
-        try:
-            output.wait_for("health  ")
-            wait_until_ready(log)
-            yield output, log
-            process.terminate()
-            assert process.wait(30) == 0
-        finally:
-            process.kill()
-            process.wait()
-            output.wait_for_end()
-            log.wait_for_end()
+    environment = clean_environment({"PATH": search, **(env or {})})
+    with running_process([shell, "-c", f"exec {command}"], cwd=cwd, env=environment) as (process, output, log):
+        output.wait_for("health  ")
+        wait_until_ready(log)
+        yield output, log
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def wait_until_ready(log: Output) -> None:

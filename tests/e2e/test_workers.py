@@ -168,7 +168,9 @@ def test_a_worker_that_has_served_its_number_of_requests_is_replaced(gateway: Pa
         answers = [int(ask(edge)) for _ in range(30)]
         assert answers[0] == first
         edge.log.wait_for(r"worker ready", count=2)
-        assert first not in {int(ask(edge)) for _ in range(5)}
+        # Until it is told to drain, which is just after, the old one takes connections.
+        assert eventually(lambda: not Path(f"/proc/{first}").exists())
+        assert {int(ask(edge)) for _ in range(5)} == {find_pids(edge)[1]}
 
 
 def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:

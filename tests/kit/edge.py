@@ -179,34 +179,33 @@ def running_edge(
     )
     # Not at the default addresses, which other edges may have.
     own = [word for name in ("--metrics-bind", "--admin-bind") if name not in options for word in (name, "none")]
-    process = subprocess.Popen(
-        edge_command("serve", *binds, *tls, *own, *options),
-        env=clean_environment(env),
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+    command = edge_command("serve", *binds, *tls, *own, *options)
+    with running_process(command, env=clean_environment(env), cwd=cwd, **popen) as (process, output, log):
+        edge = Edge(process, output, log, certificates / "ca.pem" if certificates else None)
+        try:
+            listening = output.wait_for(r"listening +(?:https?://\S+:(\d+)|unix:)")
+            output.wait_for(r"^  (health|landing)")
+            if wait_for_ready:
+                log.wait_for(r"\[info\] ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nlog:\n{log.text}") from None
+        edge.port = int(listening[1] or 0)
+        yield edge
+
+
+@contextmanager
+def running_process(command: Sequence[str], **popen: Any) -> Iterator[tuple[subprocess.Popen[str], Output, Output]]:
+    """A process with its output and log, which are read as they come; killed where the block has left it running."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
     assert process.stdout is not None
     assert process.stderr is not None
     with process.stdout, process.stderr:
-        edge = Edge(
-            process, Output(process.stdout), Output(process.stderr), certificates / "ca.pem" if certificates else None
-        )
+        output, log = Output(process.stdout), Output(process.stderr)
         try:
-            try:
-                listening = edge.output.wait_for(r"listening +(?:https?://\S+:(\d+)|unix:)")
-                edge.output.wait_for(r"^  (health|landing)")
-                if wait_for_ready:
-                    edge.log.wait_for(r"\[info\] ready")
-            except AssertionError as error:
-                raise AssertionError(f"{error}\nlog:\n{edge.log.text}") from None
-            edge.port = int(listening[1] or 0)
-            yield edge
+            yield process, output, log
         finally:
             if process.poll() is None:
                 process.kill()
             process.wait(WAIT_SECONDS)
-            edge.output.wait_for_end()
-            edge.log.wait_for_end()
+            output.wait_for_end()
+            log.wait_for_end()

@@ -12,9 +12,10 @@ from http import HTTPStatus
 
 import structlog
 
+from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
 from sage_edge.core.exchange import Cause
-from sage_edge.server.carrier import Fields, Host, name_client
+from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.head import guess_request_line
 from sage_edge.server.http1.parser import (
     BadRequestError,

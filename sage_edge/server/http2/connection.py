@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import Cause
-from sage_edge.server.carrier import Host, name_client
+from sage_edge.server.carrier import Host
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.budgets import BudgetFault, FrameBudgets, Kind
 from sage_edge.server.http2.codec import Codec

@@ -181,18 +181,15 @@ class Exchanges:
         exchange.lose_client(Cause.REFUSED)
 
     def _note_unbegun(self, exchange: Exchange) -> None:
-        scope, cause = exchange.scope, exchange.cause or Cause.REFUSED
+        scope = exchange.scope
         asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
         status = HTTPStatus(exchange.status) if exchange.status else None
-        reason = status.phrase.lower() if status else cause.value
+        reason = exchange.cause.value if exchange.cause and not status else ""
         note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=exchange.stream_id)
 
-    def _note_refusal(
-        self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str | None = None
-    ) -> Field:
+    def _note_refusal(self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str = "") -> Field:
         said = dict(fields)
         asked = Asked(said.get(b":method", b"-").decode("latin-1"), said.get(b":path", b"-"), fields)
-        reason = reason or (status.phrase.lower() if status else "")
         return note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=stream_id)
 
 
