@@ -13,7 +13,7 @@ class Place:
     Attributes:
         worker: that is there; None before the first.
         replacement_wanted: set to have another put in its place.
-        replacement_done: set once that was tried; `is_replaced` says whether it worked.
+        replacement_done: set once the latest was tried; `is_replaced` says whether it worked.
     """
 
     def __init__(self, number: int) -> None:

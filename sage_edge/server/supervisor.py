@@ -280,6 +280,7 @@ class Supervisor:
         place = self._places[worker.number - 1]
         if place.worker is worker and not place.replacement_wanted.is_set():
             log.info("worker is replaced", worker=worker.number, pid=worker.pid, reason=reason)
+            place.replacement_done = trio.Event()
             place.replacement_wanted.set()
 
     # What the system and the operator say.
@@ -347,9 +348,10 @@ class Supervisor:
         log.info("restarted workers", count=len(self._places))
 
     async def _restart_one(self, place: Place) -> bool:
+        if place.replacement_wanted.is_set():  # one that was started before the restart was asked for is not new
+            await wait_for_any(place.replacement_done, self._stop)
         if place.worker is None:
             return True  # what is started there is new anyway
-        place.replacement_done = trio.Event()
         self._replace(place.worker, "restart")
         await wait_for_any(place.replacement_done, self._stop)
         return place.replacement_done.is_set() and place.is_replaced

@@ -19,7 +19,10 @@ from tests.kit.edge import Edge, run_edge, running_edge
 from tests.kit.eventually import eventually
 
 GATEWAY = """
-import asyncio, os, pathlib, sys
+import asyncio, os, pathlib, sys, time
+
+while pathlib.Path("held").exists():
+    time.sleep(0.01)
 
 if pathlib.Path("broken").exists():
     raise RuntimeError("broken on purpose")
@@ -44,7 +47,7 @@ RESTARTS = 5
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Path:
-    """A directory with a gateway that says which process it is in, and does not start beside a file `broken`."""
+    """A directory with a gateway that says which process it is in: slow to start beside `held`, failing by `broken`."""
     (tmp_path / "worked.py").write_text(GATEWAY)
     return tmp_path
 
@@ -171,6 +174,20 @@ def test_a_worker_that_has_served_its_number_of_requests_is_replaced(gateway: Pa
         # Until it is told to drain, which is just after, the old one takes connections.
         assert eventually(lambda: not Path(f"/proc/{first}").exists())
         assert {int(ask(edge)) for _ in range(5)} == {find_pids(edge)[1]}
+
+
+def test_a_restart_replaces_a_worker_that_was_being_started_when_it_was_asked_for(gateway: Path) -> None:
+    with running_workers(gateway, "--max-requests", "5", workers=1) as edge:
+        (gateway / "held").touch()
+        for _ in range(10):
+            ask(edge)
+        edge.log.wait_for(r"worker started", count=2)
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"restarting workers")
+        recycled = int(re.findall(r"worker started .*pid=(\d+)", edge.log.text)[1])
+        (gateway / "held").unlink()
+        edge.log.wait_for(r"restarted workers")
+        assert find_pids(edge)[1] != recycled
 
 
 def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:
