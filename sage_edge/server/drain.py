@@ -44,7 +44,9 @@ class Drain:
         return self._begun.is_set()
 
     def begin(self) -> None:
-        """Ask for the end."""
+        """Ask for the end. Asked again, it comes no later."""
+        if self.has_begun:
+            return
         self._deadline = trio.current_time() + self._delay_seconds + self._limit_seconds
         self._begun.set()
 

@@ -24,6 +24,17 @@ async def test_listeners_close_after_the_delay(autojump_clock: trio.testing.Mock
     assert trio.current_time() == pytest.approx(delay_seconds)
 
 
+async def test_the_end_that_is_asked_for_twice_comes_no_later(autojump_clock: trio.testing.MockClock) -> None:
+    drain = Drain(delay_seconds=2, limit_seconds=3)
+    drain.begin()
+    await trio.sleep(1)
+    drain.begin()
+    await drain.wait_for_last_call()
+    with trio.CancelScope() as connections:
+        await drain.limit(connections)
+    assert trio.current_time() == pytest.approx(5)
+
+
 async def test_what_is_left_is_told_each_second_and_cut_at_the_limit(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
