@@ -240,6 +240,7 @@ def serve(configuration: Configuration) -> None:
         link.say("started")  # from now on it can be sent signals
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
+        early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
         show_drain = _show_drain if is_terminal and not logs.has_file else None
         run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)

@@ -18,16 +18,27 @@ class EndedBySignal(BaseException):  # not an Exception, so that a gateway's mod
 class EarlySignals:
     """Handles these signals from here on, for the main thread.
 
-    Until `begin_to_serve` they raise `EndedBySignal`: nothing has been served that could be finished. They are kept
-    for the loop, which has them delivered once it receives signals. After it they are kept and do nothing,
-    since the process ends already, with an exit code that is not to be the signal's.
+    From `begin_to_prepare` until `begin_to_serve` they raise `EndedBySignal`: nothing has been served that could be
+    finished. Before that they are kept for it, and afterwards for the loop, which has them delivered once it receives
+    signals. After the loop they are kept and do nothing, since the process ends already, with an exit code that is not
+    to be the signal's.
     """
 
     def __init__(self) -> None:
-        self._is_preparing = True
+        self._is_preparing = False
         self._kept: signal.Signals | None = None
         for number in ENDING:
             signal.signal(number, self._handle)
+
+    def begin_to_prepare(self) -> None:
+        """Raise them; called once the log can tell of it.
+
+        Raises:
+            EndedBySignal: one has come already.
+        """
+        self._is_preparing = True
+        if self._kept is not None:
+            raise EndedBySignal(self._kept.name)
 
     def begin_to_serve(self) -> None:
         """Raise no more."""

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, run_edge, running_edge
 
+IMPORTING = """
+import os, signal, sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "trio":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.{name})
+
+import sage_edge.cli
+
+sys.meta_path.insert(0, Interrupted())
+sage_edge.cli.main()
+"""
 LOADING = """
 import sys, time
 print("loading", flush=True)
@@ -59,6 +74,17 @@ def test_a_signal_that_a_module_swallows_ends_the_edge_as_soon_as_it_can(tmp_pat
     result = run_edge("serve", "--host", "127.0.0.1", "--port", "0", "--gateway", "swallows:app", cwd=tmp_path)
     assert result.returncode == 0
     assert "[info] stopped" in result.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Signals, workers: tuple[str, ...]) -> None:
+    own = ["--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none", "--admin-bind", "none"]
+    command = [sys.executable, "-c", IMPORTING.format(name=number.name), "serve", *own, *workers]
+    result = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert result.returncode == 0
+    assert f"[info] ending at once [sage_edge] signal={number.name}" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
