@@ -341,6 +341,8 @@ class Supervisor:
         try:
             for place in self._places:
                 if not await self._restart_one(place):
+                    if self._stop.is_set():
+                        return
                     log.error("the restart has ended early", at_worker=place.number)
                     return
         finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, run_edge, running_edge
 from tests.kit.eventually import eventually
 
 GATEWAY = """
@@ -188,6 +188,17 @@ def test_a_restart_replaces_a_worker_that_was_being_started_when_it_was_asked_fo
         (gateway / "held").unlink()
         edge.log.wait_for(r"restarted workers")
         assert find_pids(edge)[1] != recycled
+
+
+def test_an_end_in_the_middle_of_a_restart_is_no_error(gateway: Path) -> None:
+    with running_workers(gateway) as edge:
+        (gateway / "held").touch()
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"worker started", count=3)
+        edge.process.terminate()
+        assert edge.process.wait(WAIT_SECONDS) == 0
+    assert "[error]" not in edge.log.text
+    assert "[warning]" not in edge.log.text
 
 
 def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:
