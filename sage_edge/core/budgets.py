@@ -34,10 +34,6 @@ class Budget:
         self._left -= 1
         return True
 
-    def refund(self, count: int) -> None:
-        """Give some back."""
-        self._left = min(self._limit, self._left + count)
-
 
 class ClientAccount:
     """What one client address has of the process, over all its connections.

@@ -50,6 +50,7 @@ class FrameBudgets:
             Kind.WINDOW_UPDATE: limits.max_window_updates,
         }
         self._budgets = {kind: Budget(count, limits.budget_seconds, now) for kind, count in counts.items()}
+        self._free_window_updates = 0
 
     def spend(self, kind: Kind, now: float) -> None:
         """Count one.
@@ -60,6 +61,20 @@ class FrameBudgets:
         if not self._budgets[kind].spend(now):
             raise BudgetFault(kind)
 
-    def refund(self, kind: Kind, count: int) -> None:
-        """Give some back."""
-        self._budgets[kind].refund(count)
+    def spend_window_update(self, now: float) -> None:
+        """Count a WINDOW_UPDATE, where it is none that DATA calls for.
+
+        Raises:
+            BudgetFault: it is one too many.
+        """
+        if self._free_window_updates:
+            self._free_window_updates -= 1
+        else:
+            self.spend(Kind.WINDOW_UPDATE, now)
+
+    def note_data_sent(self, frames: int) -> None:
+        """So many DATA frames were sent, each of which calls for two: its stream's, and the connection's.
+
+        However late they come: a client that has rested answers all that has reached it meanwhile in one breath.
+        """
+        self._free_window_updates += 2 * frames

@@ -110,7 +110,7 @@ class HTTP2Connection:
     def take_output(self, limit_bytes: int) -> bytes:
         """What is to be written now."""
         data = self._out.take(limit_bytes)
-        self._budgets.refund(Kind.WINDOW_UPDATE, 2 * self._out.data_frames)
+        self._budgets.note_data_sent(self._out.data_frames)
         self._out.data_frames = 0
         self._close_if_over()
         return data
@@ -263,7 +263,7 @@ class HTTP2Connection:
 
     def on_window_update(self, stream_id: int, increment_bytes: int) -> None:
         """Credit for what is sent (section 6.9)."""
-        self._budgets.spend(Kind.WINDOW_UPDATE, self._now)
+        self._budgets.spend_window_update(self._now)
         if not stream_id:
             if not increment_bytes:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")

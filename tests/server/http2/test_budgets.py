@@ -25,7 +25,7 @@ from tests.kit.http2_frames import (
     settings_frame,
     window_frame,
 )
-from tests.kit.protocol_host import respond, start
+from tests.kit.protocol_host import body, respond, start
 
 BLOCK = plain_block(get_fields())
 LIMIT = 20
@@ -179,6 +179,21 @@ def test_a_client_that_credits_what_it_gets_spends_nothing() -> None:
             if one is None or one.payload:
                 client.credit(stream_id, 16_384)
     assert client.goaway_code() is None
+
+
+def test_a_client_that_has_rested_credits_what_came_meanwhile_in_one_breath() -> None:
+    client = HTTP2Client(max_window_updates=LIMIT)
+    stream_id, exchange = client.ask()
+    exchange.write(start())
+    for _ in range(20 * LIMIT):
+        exchange.write(body(b"x", more=True))
+        client.take()
+    client.send(*[window_frame(stream_id, 1), window_frame(0, 1)] * (20 * LIMIT))
+    assert client.goaway_code() is None
+    client.send(*[window_frame(0, 1)] * LIMIT)
+    assert client.goaway_code() is None
+    client.send(window_frame(0, 1))
+    assert client.goaway_code() == ENHANCE_YOUR_CALM
 
 
 def test_the_end_of_a_body_is_no_empty_frame() -> None:
