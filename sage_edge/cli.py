@@ -287,7 +287,8 @@ def _logged_early_end() -> Iterator[None]:
 
 def _show_drain(line: str) -> None:
     """Show a line on the terminal that the next one, or the next line of the log, takes the place of."""
-    print(f"\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal was closed: no reason to cut a stream
+        print(f"\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
 
 
 def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -18,9 +19,10 @@ import pytest
 
 from sage_edge.core.errors import ExitCode
 from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.drain import REPORT_SECONDS
 from sage_edge.server.readiness_checks import LAG_LIMIT_SECONDS, check_certificate, check_lag
 from sage_edge.server.run import _explain
-from tests.kit.edge import Edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, Output, clean_environment, edge_command, running_edge
 
 GATEWAY = r"""
 import asyncio, pathlib, sys
@@ -102,6 +104,32 @@ def wait_until_closed(edge: Edge) -> None:
                 return
         time.sleep(0.01)
     raise AssertionError("connections are still accepted")
+
+
+def test_a_terminal_that_is_closed_cuts_no_stream(gateway: Path) -> None:
+    master, terminal = os.openpty()
+    options = ("--gateway", "patient:app", "--host", "127.0.0.1", "--port", "0")
+    none = ("--metrics-bind", "none", "--admin-bind", "none")
+    command = edge_command("serve", *options, *none)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=terminal, cwd=gateway, env=clean_environment(), text=True
+    ) as process:
+        os.close(terminal)
+        assert process.stdout is not None
+        output = Output(process.stdout)
+        edge = Edge(process, output, output, None, int(output.wait_for(r"listening +http://\S+:(\d+)")[1]))
+        seen = b""
+        while b"ready" not in seen:
+            seen += os.read(master, 4096)
+        with stream_in_flight(edge, http2=False) as rest:
+            process.send_signal(signal.SIGTERM)
+            while b"1 stream in flight" not in seen:
+                seen += os.read(master, 4096)
+            os.close(master)
+            time.sleep(2 * REPORT_SECONDS)  # for the line to be written again, into nothing
+            (gateway / "finish").touch()
+            assert b"".join(rest) == b"finished"
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 @pytest.mark.parametrize("http2", [True, False])
