@@ -104,6 +104,13 @@ class CertificateStore:
         except EdgeError as error:
             self._refuse(error.faults)
             return
+        except Exception as error:  # whatever it is, those in use stay, and the files go on being watched
+            log.debug("loading certificates failed", exc_info=error)
+            hint = "--log-level debug shows where; 'sage-edge check' tries the same files"
+            self._refuse(
+                [file_fault(f"what is on disk cannot be loaded: {error!r}", hint, setting="certfile", cause=error)]
+            )
+            return
         self.current = found
         self.reloads += 1
         self.reloaded_at = self._now()

@@ -29,9 +29,6 @@ _KEY_KINDS: Mapping[type, str] = {
     ed448.Ed448PublicKey: "Ed448",
 }
 
-_DAMAGED = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-"""What `cryptography` raises of a certificate that it cannot read, some of it no sooner than it is asked for."""
-
 
 @dataclass(frozen=True)
 class CertificateInfo:
@@ -130,9 +127,9 @@ def parse_certificates(pem: bytes, path: Path, *, setting: str | None = None) ->
     try:
         chain = x509.load_pem_x509_certificates(pem)
         for each in chain:
-            describe_certificate(each)
+            describe_certificate(each)  # for some damage is found no sooner than it is asked for
             each.subject.rfc4514_string()
-    except _DAMAGED as error:
+    except Exception as error:  # there is no end to the kinds that `cryptography` raises of a damaged certificate
         hint = f"copy it again; 'openssl x509 -noout -text -in {path}' should print it"
         raise EdgeError(
             file_fault(f"a certificate in {path} is damaged", hint, setting=setting, cause=error)

@@ -17,6 +17,7 @@ import trio.testing
 import trustme
 
 from sage_edge.core.errors import EdgeError
+from sage_edge.server import certificate_store
 from sage_edge.server.certificate_store import POLL_SECONDS, RETRY_SECONDS, CertificateStore
 from sage_edge.server.tls import TLSFiles
 from tests.kit.handshake import client_context, shake_hands
@@ -271,6 +272,29 @@ async def test_all_certificates_are_replaced_or_none(
     await store.reload()
     assert store.current is not first
     assert (store.reloads, store.failed_reloads) == (1, 1)
+
+
+async def test_whatever_goes_wrong_the_old_stay_and_the_files_go_on_being_watched(
+    store: CertificateStore,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = store.current
+
+    def fail(*_: object) -> None:
+        raise TypeError("of a library")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(certificate_store, "load_certificates", fail)
+        write_pair(tmp_path, authority, "edge.test", "old.test")
+        await until(lambda: store.failed_reloads)
+    assert store.current is first
+    assert refused(logs) == ["--certfile: what is on disk cannot be loaded: TypeError('of a library')"]
+    new = write_pair(tmp_path, authority, "edge.test", "old.test")
+    await until(lambda: store.reloads)
+    assert serial_in_use(store) == serial_of(new.certfile)
 
 
 async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:

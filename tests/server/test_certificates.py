@@ -92,3 +92,15 @@ def test_a_certificate_whose_extensions_are_damaged_is_a_fault(tmp_path: Path) -
     path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + encodebytes(content) + b"-----END CERTIFICATE-----\n")
     with pytest.raises(EdgeError, match="is damaged"):
         read_certificate_info(path)
+
+
+def test_a_certificate_whose_subject_is_of_the_wrong_type_is_a_fault(tmp_path: Path) -> None:
+    """One byte of a name's tag, of which `cryptography` raises a TypeError."""
+    pem = trustme.CA().issue_cert("edge.test", common_name="edge.test").cert_chain_pems[0].bytes()
+    content = bytearray(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
+    utf8_string, bit_string = 0x0C, 0x03
+    content[content.index(utf8_string, content.index(b"\x55\x04"))] = bit_string
+    path = tmp_path / "cert.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + encodebytes(content) + b"-----END CERTIFICATE-----\n")
+    with pytest.raises(EdgeError, match="is damaged"):
+        read_certificate_info(path)
