@@ -231,13 +231,14 @@ def serve(configuration: Configuration) -> None:
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
     from sage_edge.server.supervisor import Supervisor
-    from sage_edge.server.worker_link import WorkerLink
+    from sage_edge.server.worker_link import TimeLimits, WorkerLink
 
     # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
     link = WorkerLink.from_environment(os.environ)
     if link is not None:
-        link.say("started")  # from now on it can be sent signals
+        # From now on it can be sent signals.
+        link.say("started", limits=vars(TimeLimits.of(configuration.settings)))
     is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         early_signals.begin_to_prepare()
@@ -246,7 +247,7 @@ def serve(configuration: Configuration) -> None:
         run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
-            plan = prepare(configuration, sockets=link.listeners)
+            plan = prepare(configuration, sockets=link.listeners, redirect_sockets=link.redirect_listeners)
             name, links = _gateway_of(plan)
             early_signals.begin_to_serve()
             trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
@@ -257,17 +258,7 @@ def serve(configuration: Configuration) -> None:
             plan = prepare(configuration, passed, loads_gateway=False)
             command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
             early_signals.begin_to_serve()
-            supervisor = Supervisor(
-                plan.settings,
-                command,
-                plan.sockets,
-                partial(_announce, plan),
-                notifier,
-                logs,
-                metrics_listeners=plan.metrics_sockets,
-                admin_listeners=plan.admin_sockets,
-            )
-            trio.run(supervisor.run, early_signals)
+            trio.run(Supervisor(plan, command, partial(_announce, plan), notifier, logs).run, early_signals)
             return
         plan = prepare(configuration, passed)
         early_signals.begin_to_serve()

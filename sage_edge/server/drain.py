@@ -52,6 +52,7 @@ class Drain:
 
     def skip_delay(self) -> None:
         """Nobody has to notice: the listeners go on elsewhere."""
+        self._delay_seconds = 0.0
         self._deadline = min(self._deadline, trio.current_time() + self._limit_seconds)
         self._delaying.cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import trio
@@ -19,29 +19,45 @@ from sage_edge.server.listener import close_listeners
 
 
 async def serve_plaintext(
-    application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits, started: trio.Event | None = None
+    application: ASGIApplication,
+    sockets: Sequence[socket.socket],
+    *,
+    limits: Limits,
+    started: trio.Event,
+    drain: Drain,
+    takes_queue: Callable[[], bool] = bool,
 ) -> None:
-    """Serve until cancelled. What is asked here is counted in none of the edge's figures.
+    """Serve until it is drained, or cancelled. What is asked here is counted in none of the edge's figures.
 
     Args:
         application: answers.
         sockets: of its port. Closed at the end.
         limits: of the edge's connections, which hold here too.
-        started: from when on shared sockets are accepted from (`listener.is_shared`); None for at once.
+        started: from when on shared sockets are accepted from (`listener.is_shared`).
+        drain: begun from elsewhere.
+        takes_queue: see `worker.serve`.
     """
-    if started is None:
-        started = trio.Event()
-        started.set()
-    never = Drain(delay_seconds=0, limit_seconds=math.inf)
     try:
-        await worker.serve(application, sockets, None, limits=limits, started=started, drain=never, metrics=Metrics())
+        await worker.serve(
+            application,
+            sockets,
+            None,
+            limits=limits,
+            started=started,
+            drain=drain,
+            metrics=Metrics(),
+            takes_queue=takes_queue,
+        )
     finally:
         close_listeners(sockets)
 
 
 async def serve_page(application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits) -> None:
-    """The same of a page for who runs the edge: where only this machine can reach it, no website can either."""
+    """Serve a page for who runs the edge until cancelled; what only this machine can reach, to no website."""
     names = [sock.getsockname() for sock in sockets]
     if all(isinstance(name, tuple) and ip_address(name[0]).is_loopback for name in names):
         application = LocalNamesLayer(application)
-    await serve_plaintext(application, sockets, limits=limits)
+    started = trio.Event()
+    started.set()
+    never = Drain(delay_seconds=0, limit_seconds=math.inf)
+    await serve_plaintext(application, sockets, limits=limits, started=started, drain=never)

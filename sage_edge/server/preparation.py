@@ -61,6 +61,7 @@ def prepare(
     is_check: bool = False,
     loads_gateway: bool = True,
     sockets: Sequence[socket.socket] | None = None,
+    redirect_sockets: Sequence[socket.socket] = (),
 ) -> Plan:
     """Turn a configuration into a plan.
 
@@ -70,6 +71,7 @@ def prepare(
         is_check: open no socket and create no certificate. A running edge is left alone by that.
         loads_gateway: False where others will, and the plan is theirs.
         sockets: that are open already, in place of those the settings name.
+        redirect_sockets: the same of the plaintext port.
 
     Raises:
         EdgeError: with every fault found.
@@ -92,14 +94,14 @@ def prepare(
         else:
             opened = list(sockets)
     own_sockets: dict[str, list[socket.socket]] = {"metrics_bind": [], "admin_bind": []}
-    redirect_sockets: list[socket.socket] = []
     for name, bind in (("metrics_bind", settings.metrics_listener), ("admin_bind", settings.admin_listener)):
         if not is_check and sockets is None and name not in faulty and not faults and bind is not None:
             own_sockets[name], found = _open_own(name, bind, is_default=configuration.has_defaults(name))
             faults.extend(found)
     metrics_sockets, admin_sockets = own_sockets.values()
-    if not is_check and not faulty & {"host", "port", "bind", "redirect_http"}:
-        redirect_sockets, found = _open_redirect(settings)
+    redirects = list(redirect_sockets)
+    if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
+        redirects, found = _open_redirect(settings)
         faults.extend(found)
     tracer, found = _build_tracer() if settings.tracing else (None, [])
     faults.extend(found)
@@ -110,9 +112,9 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners([*opened, *metrics_sockets, *admin_sockets, *redirect_sockets])
+        close_listeners([*opened, *metrics_sockets, *admin_sockets, *redirects])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, metrics_sockets, admin_sockets, redirect_sockets, tracer)
+    return Plan(settings, certificates, gateway, opened, metrics_sockets, admin_sockets, redirects, tracer)
 
 
 def _open_own(setting: str, bind: Bind, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
@@ -127,9 +129,7 @@ def _open_own(setting: str, bind: Bind, *, is_default: bool) -> tuple[list[socke
 
 
 def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fault]]:
-    # Each worker has a socket of its own; the supervisor's only keeps the port.
-    is_port_shared = settings.reuse_port or settings.workers is not None
-    sockets, found = open_listeners(settings.redirect_binds, is_port_shared=is_port_shared)
+    sockets, found = open_listeners(settings.redirect_binds, is_port_shared=settings.reuse_port)
     hint = "choose another port with --redirect-http"
     return sockets, [replace(fault, hint=hint, setting="redirect_http") for fault in found]
 

@@ -1,9 +1,12 @@
-"""The plaintext listener of `--redirect-http`: health is told while the edge drains, too."""
+"""The plaintext listener of `--redirect-http`.
+
+Health is told here while the edge drains, too; unless another is to answer on the same port meanwhile.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -11,6 +14,7 @@ from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.redirect import HTTPS_PORT, RedirectApplication
 from sage_edge.app.stack import build_redirect_stack
 from sage_edge.core.settings import Settings
+from sage_edge.server.drain import Drain
 from sage_edge.server.plaintext_listener import serve_plaintext
 
 
@@ -21,8 +25,10 @@ async def serve_redirects(
     *,
     settings: Settings,
     started: trio.Event,
+    drain: Drain,
+    takes_queue: Callable[[], bool],
 ) -> None:
-    """Answer on the plaintext sockets until cancelled.
+    """Answer on the plaintext sockets until they are drained.
 
     Args:
         health: answers /healthz and /readyz.
@@ -30,9 +36,13 @@ async def serve_redirects(
         edge_sockets: of the edge, whose first TCP port clients are sent to.
         settings: the edge's, whose limits hold here too.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
+        drain: begun from elsewhere.
+        takes_queue: see `worker.serve`.
     """
     if sockets:
         ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
         redirect = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
         application = build_redirect_stack(redirect, settings)
-        await serve_plaintext(application, sockets, limits=settings.limits, started=started)
+        await serve_plaintext(
+            application, sockets, limits=settings.limits, started=started, drain=drain, takes_queue=takes_queue
+        )

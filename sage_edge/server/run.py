@@ -44,12 +44,14 @@ from sage_edge.server.preparation import Plan
 from sage_edge.server.readiness_checks import check_certificate, check_workers
 from sage_edge.server.redirect_listener import serve_redirects
 from sage_edge.server.status_listener import serve_status
-from sage_edge.server.worker_link import WorkerLink
+from sage_edge.server.worker_link import Order, WorkerLink
 
 log = structlog.get_logger(__name__)
 
 SPANS_SECONDS = 3.0
 """How long the last spans of requests may take to be sent."""
+REDIRECT_SECONDS = 5.0
+"""How long the last answers on the plaintext port may take."""
 
 
 async def run(
@@ -80,8 +82,10 @@ async def run(
         EdgeError: the gateway failed to start.
     """
     settings = plan.settings
-    drain = Drain(delay_seconds=last_call_seconds(settings), limit_seconds=settings.drain_seconds, show=show_drain)
-    life = _Life(plan, logs, notifier, drain, link, _build_readiness(plan, link), Metrics())
+    last_call = last_call_seconds(settings)
+    drain = Drain(delay_seconds=last_call, limit_seconds=settings.drain_seconds, show=show_drain)
+    redirect_drain = Drain(delay_seconds=last_call if settings.reuse_port else 0.0, limit_seconds=REDIRECT_SECONDS)
+    life = _Life(plan, logs, notifier, drain, redirect_drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
     async with open_gateway(plan.gateway, settings, life.readiness, life.metrics) as mounts:
         health = build_health_mount(mounts, life.readiness)
@@ -93,11 +97,10 @@ async def run(
             async with trio.open_nursery() as nursery:
                 _watch(nursery, life, early_signals)
                 _show(nursery, life, mounts)
-                serve_plaintext = partial(serve_redirects, settings=settings, started=started)
-                nursery.start_soon(serve_plaintext, health.application, plan.redirect_sockets, plan.sockets)
                 await nursery.start(lifespan.handle_lifespan)
                 async with trio.open_nursery() as serving:
                     serving.start_soon(_serve, life, stack, started, collector)
+                    serving.start_soon(_serve_redirects, life, health.application, started)
                     announce()
                     await lifespan.wait_for_startup()
                     if not dispatcher.startup_failures:
@@ -125,6 +128,7 @@ class _Life:
     logs: LogWriter
     notifier: Notifier
     drain: Drain
+    redirect_drain: Drain
     link: WorkerLink | None
     readiness: Readiness
     metrics: Metrics
@@ -157,12 +161,34 @@ class _Life:
         if self.link is not None:
             self.link.say("ready")
 
+    @property
+    def takes_queue(self) -> bool:
+        """Whether nobody else will accept what waits in the workers' sockets; see `worker.serve`."""
+        return self.link is not None and not self.link.is_replaced
+
     def begin_drain(self) -> None:
-        """Begin the end."""
+        """Begin the end. Asked for again, nothing changes."""
         self.readiness.advance(Phase.DRAINING)
-        if self.link is None and self.plan.settings.reuse_port:
-            hand_over(self.plan.sockets, 1)
+        if self.plan.settings.reuse_port:
+            if self.link is None:  # otherwise it is the supervisor's
+                hand_over([*self.plan.sockets, *self.plan.redirect_sockets], 1)
+            self.redirect_drain.begin()
         self.drain.begin()
+        if self.link is not None:
+            self.link.say("draining")
+
+    def leave_to_another(self) -> None:
+        """The same of a worker whose place another has, which tells of health from now on."""
+        self.drain.skip_delay()
+        self.redirect_drain.skip_delay()
+        self.redirect_drain.begin()
+        self.begin_drain()
+
+    def end_at_once(self, scope: trio.CancelScope, reason: str) -> None:
+        """Cut what is in flight."""
+        self.drain.log_cut(reason)
+        self.notifier.stopping("ending at once")
+        scope.cancel()
 
 
 def _watch(nursery: trio.Nursery, life: _Life, early_signals: EarlySignals) -> None:
@@ -174,8 +200,8 @@ def _watch(nursery: trio.Nursery, life: _Life, early_signals: EarlySignals) -> N
     if plan.certificates is not None:
         nursery.start_soon(plan.certificates.watch)
     if link is not None:
+        nursery.start_soon(link.beat)
         nursery.start_soon(_follow_supervisor, life, link, nursery.cancel_scope)
-        nursery.start_soon(_leave_place, link, life.drain)
 
 
 def _show(nursery: trio.Nursery, life: _Life, mounts: Sequence[Mount]) -> None:
@@ -206,6 +232,21 @@ async def _serve(life: _Life, stack: ASGIApplication, started: trio.Event, colle
         metrics=life.metrics,
         collector=collector,
         balancers=settings.trusted if settings.proxy_protocol else None,
+        takes_queue=lambda: life.takes_queue,
+    )
+    life.redirect_drain.begin()
+
+
+async def _serve_redirects(life: _Life, health: ASGIApplication, started: trio.Event) -> None:
+    plan = life.plan
+    await serve_redirects(
+        health,
+        plan.redirect_sockets,
+        plan.sockets,
+        settings=plan.settings,
+        started=started,
+        drain=life.redirect_drain,
+        takes_queue=lambda: life.takes_queue,
     )
 
 
@@ -227,29 +268,32 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
 
 
 async def _watch_signals(life: _Life, early_signals: EarlySignals, scope: trio.CancelScope) -> None:
-    drain = life.drain
+    is_second = False
     with trio.open_signal_receiver(*ENDING) as signals:
         early_signals.deliver()
         async for number in signals:
             name = signal.Signals(number).name
-            if drain.has_begun or life.readiness.phase is Phase.STARTING:
+            if is_second or life.readiness.phase is Phase.STARTING:
                 log.info("ending at once", signal=name)
-                drain.log_cut("a second signal")
-                life.notifier.stopping("ending at once")
-                scope.cancel()
+                life.end_at_once(scope, "a second signal")
                 return
-            log.info("draining", signal=name, streams=drain.count_streams())
+            is_second = True
+            log.info("draining", signal=name, streams=life.drain.count_streams())
             life.begin_drain()
-            life.notifier.stopping(drain.describe())
-
-
-async def _leave_place(link: WorkerLink, drain: Drain) -> None:
-    await link.replaced.wait()
-    drain.skip_delay()
+            life.notifier.stopping(life.drain.describe())
 
 
 async def _follow_supervisor(life: _Life, link: WorkerLink, scope: trio.CancelScope) -> None:
-    await link.run()
+    async for order in link.hear():
+        if order is Order.END or life.readiness.phase is Phase.STARTING:
+            log.info("ending at once", order=order.value)
+            life.end_at_once(scope, "the supervisor's order")
+        else:
+            log.info("draining", order=order.value, streams=life.drain.count_streams())
+            if order is Order.LEAVE_TO_ANOTHER:
+                life.leave_to_another()
+            else:
+                life.begin_drain()
     log.error("the supervisor is gone: draining")
     if life.readiness.phase is Phase.STARTING:
         scope.cancel()

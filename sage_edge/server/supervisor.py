@@ -7,7 +7,6 @@ that leaves has not accepted, another will. It serves nothing itself. When to gi
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,27 +16,25 @@ import trio
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.problems import Problem
-from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import RestartPolicy, vary
 from sage_edge.server.early_signals import ENDING, EarlySignals
-from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over, last_call_seconds
-from sage_edge.server.listener import close_listeners, spread
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.place import Place, wait_for_any
+from sage_edge.server.preparation import Plan
+from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.status_listener import serve_status
+from sage_edge.server.worker_link import TimeLimits
 from sage_edge.server.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
 MEMORY_SECONDS = 5.0
 """How often the workers' memory is looked at."""
-LATE_SECONDS = 10.0
-"""How long after its last moment to start or to drain a worker is killed."""
 AT_ONCE_SECONDS = 3.0
-"""The same where it is to end at once."""
+"""How long a worker may take to end at once."""
 RELOAD_SECONDS = 30.0
 """How long the workers' loading of certificates is waited for before the service manager is told that it is over."""
 UNSTARTED_SECONDS = 1.0
@@ -48,40 +45,35 @@ class Supervisor:
     """The workers of an edge.
 
     Args:
-        settings: of the edge.
+        plan: what is to be served; its sockets are closed at the end.
         command: that starts a worker.
-        listeners: to be served; closed at the end.
         announce: called once the first of them accepts, with its gateway's name (None without) and links by title.
         notifier: the service manager's.
         logs: writes the log.
-        metrics_listeners: where all workers' metrics are served; closed at the end.
-        admin_listeners: the same for the status page.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        plan: Plan,
         command: Sequence[str],
-        listeners: Sequence[socket.socket],
         announce: Callable[[str | None, Mapping[str, str]], None],
         notifier: Notifier,
         logs: LogWriter,
-        *,
-        metrics_listeners: Sequence[socket.socket] = (),
-        admin_listeners: Sequence[socket.socket] = (),
     ) -> None:
-        self._settings = settings
+        settings = self._settings = plan.settings
+        self._plan = plan
         self._command = command
-        self._listeners = spread(listeners, settings.workers or 1)
+        count = settings.workers or 1
+        self._listeners = SharedListeners(
+            plan.sockets, plan.redirect_sockets, count=count, is_port_shared=settings.reuse_port
+        )
         self._announce: Callable[[str | None, Mapping[str, str]], None] | None = announce
-        self._places = [Place(number + 1) for number in range(settings.workers or 1)]
+        self._places = [Place(number + 1) for number in range(count)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._notifier = notifier
         self._logs = logs
         self._metrics = WorkersMetrics(self._holds_place)
         self._metrics.own.refresh_with(self._count_workers)
-        self._metrics_listeners = metrics_listeners
-        self._admin_listeners = admin_listeners
         self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
         self._stop = trio.Event()
         self._first_is_ready = trio.Event()
@@ -101,8 +93,7 @@ class Supervisor:
         try:
             await self._run_all(early_signals)
         finally:
-            for row in self._listeners:
-                close_listeners(row)
+            self._listeners.close()
         if self._fault is not None:
             raise EdgeError(self._fault)
         log.info("stopped")
@@ -112,10 +103,10 @@ class Supervisor:
             watching.start_soon(self._watch_signals, early_signals, watching)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
-            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._metrics_listeners)
+            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_sockets)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
-            watching.start_soon(status, self._admin_listeners, self._settings.limits)
+            watching.start_soon(status, self._plan.admin_sockets, self._settings.limits)
             watching.start_soon(self._close_listeners)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
@@ -125,15 +116,8 @@ class Supervisor:
             watching.cancel_scope.cancel()
 
     async def _close_listeners(self) -> None:
-        """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
         await self._stop.wait()
-        if self._settings.reuse_port:
-            hand_over(self._listeners[0], len(self._listeners))
-        await trio.sleep(last_call_seconds(self._settings))
-        if self._settings.reuse_port:
-            await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment
-        for row in self._listeners:
-            close_listeners(row)
+        await self._listeners.close_after(max((each.limits.last_call_seconds for each in self._workers), default=0.0))
 
     def _describe_status(self) -> str:
         state = "draining" if self._stop.is_set() else "serving"
@@ -194,14 +178,15 @@ class Supervisor:
             elif successor is not None and self._stop.is_set():
                 self._nursery.start_soon(partial(self._drain, successor, is_replaced=True))
             else:
-                log.error("the new worker did not start, the old one stays", worker=place.number)
+                stays = "it ends" if worker.is_leaving else "the old one stays"
+                log.error(f"the new worker did not start, {stays}", worker=place.number)
             place.replacement_wanted = trio.Event()
             place.replacement_done.set()
 
     async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
-        startup_seconds = 2 * self._settings.startup_seconds + LATE_SECONDS  # to import the gateway, and to start it
-        worker = WorkerProcess(place.number, self._command, self._listeners, startup_seconds, self._note)
+        limits = TimeLimits.of(self._settings)
+        worker = WorkerProcess(place.number, self._command, self._listeners, limits, self._note)
         try:
             await worker.start()
         except OSError as error:
@@ -221,16 +206,9 @@ class Supervisor:
         self._tell_all()
 
     async def _drain(self, worker: WorkerProcess, *, is_replaced: bool) -> None:
-        """Let a worker finish, for as long as it may."""
         worker.drain(is_replaced=is_replaced)
         self._tell_all()
-        delay_seconds = 0.0 if is_replaced else last_call_seconds(self._settings)
-        with trio.move_on_after(delay_seconds + self._settings.drain_seconds + LATE_SECONDS):
-            await worker.ended.wait()
-            return
-        log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)
-        worker.kill()
-        await worker.ended.wait()
+        await worker.wait_for_drain()
 
     def _judge(self, policy: RestartPolicy, worker: WorkerProcess) -> float | None:
         """What follows from a worker's unasked end: seconds until the next start, None to give up."""
@@ -269,6 +247,10 @@ class Supervisor:
                 self._metrics.note(worker.pid, message["snapshot"])
             case "recycle":
                 self._replace(worker, "it has served its number of requests")
+            case "draining" if not worker.is_leaving:
+                worker.is_leaving = True
+                self._tell_all()  # first: what waits in its queue, others take
+                self._replace(worker, "it was told to end")
 
     def _tell_all(self) -> None:
         absent = [place.number for place in self._places if not place.is_ready]
@@ -322,7 +304,7 @@ class Supervisor:
 
     async def _end_at_once(self) -> None:
         for worker in self._workers:
-            worker.send(signal.SIGTERM)  # their second
+            worker.end()
         if self._is_ending_at_once:
             return
         self._is_ending_at_once = True

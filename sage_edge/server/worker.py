@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -60,6 +60,7 @@ async def serve(
     link: WorkerLink | None = None,
     collector: Collector | None = None,
     balancers: TrustedProxies | None = None,
+    takes_queue: Callable[[], bool] = bool,
 ) -> None:
     """Accept and serve connections until `drain` has begun, and end as it says.
 
@@ -77,9 +78,10 @@ async def serve(
         metrics: where what happens is counted.
         collector: of the process, where these connections are what it is to go by.
         balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
+        takes_queue: at the end: whether nobody else will accept what waits in an inherited socket's queue.
     """
     worker = Worker(Service(application, limits, tls, Flusher(), Fairness(), metrics, balancers))
-    await worker.run(sockets, started, drain, link, collector)
+    await worker.run(sockets, started, drain, link, collector, takes_queue)
 
 
 class Worker:
@@ -113,6 +115,7 @@ class Worker:
         drain: Drain,
         link: WorkerLink | None = None,
         collector: Collector | None = None,
+        takes_queue: Callable[[], bool] = bool,
     ) -> None:
         """Serve until `drain` has begun, and end as it says."""
         drain.count_streams = self._count_streams
@@ -129,13 +132,13 @@ class Worker:
                         accepting.start_soon(self._accept, listener, started, connections)
                     if link is not None:
                         for place, others in link.other_listeners.items():
-                            accepting.start_soon(self._cover, link, place, others, connections)
+                            accepting.start_soon(self._cover, link, place, others, started, connections)
                     try:
                         await drain.wait_for_last_call()
                     finally:
                         remove_paths(sockets)  # first: nobody is to find a path that nobody serves
                     accepting.cancel_scope.cancel()
-                is_last = link is not None and not link.replaced.is_set()
+                is_last = takes_queue()
                 for listener in (*sockets, *(link.covered_listeners() if link is not None else ())):
                     for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
@@ -150,14 +153,19 @@ class Worker:
             helping.cancel_scope.cancel()
 
     async def _cover(
-        self, link: WorkerLink, place: int, sockets: Sequence[socket.socket], connections: trio.Nursery
+        self,
+        link: WorkerLink,
+        place: int,
+        sockets: Sequence[socket.socket],
+        started: trio.Event,
+        connections: trio.Nursery,
     ) -> None:
         """Accept in place of another worker, whenever it is away: nobody waits for its return."""
         while True:
             await link.wait_until(lambda: place in link.absent)
             async with trio.open_nursery() as accepting:
                 for listener in sockets:
-                    accepting.start_soon(self._accept, listener, link.told, connections)
+                    accepting.start_soon(self._accept, listener, started, connections)
                 await link.wait_until(lambda: place not in link.absent)
                 accepting.cancel_scope.cancel()
 

@@ -9,11 +9,14 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Self
 
 import structlog
 import trio
 
+from sage_edge.core.settings import Settings
+from sage_edge.server.hand_over import last_call_seconds
 from sage_edge.server.listener import close_listeners, inherit
 
 log = structlog.get_logger(__name__)
@@ -31,6 +34,38 @@ LONGEST_UNSENT_BYTES = 256 * 1024
 Message = Mapping[str, Any]
 
 
+class Order(Enum):
+    """What a supervisor wants of a worker.
+
+    Said here and not by a signal, so that one that whoever ends the whole group has sent is not taken for the second.
+    """
+
+    DRAIN = "drain"
+    LEAVE_TO_ANOTHER = "leave to another"
+    """The same, where another has its place already."""
+    END = "end"
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long a worker may take. Each has its own: it may have read another configuration than its supervisor.
+
+    Attributes:
+        startup_seconds: to import its gateway, and again to start it.
+        last_call_seconds: for which it accepts connections once it drains.
+        drain_seconds: for streams to finish after that.
+    """
+
+    startup_seconds: float
+    last_call_seconds: float
+    drain_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of a configuration."""
+        return cls(settings.startup_seconds, last_call_seconds(settings), settings.drain_seconds)
+
+
 @dataclass(frozen=True)
 class Inheritance:
     """What a worker gets from its supervisor, in a variable of its environment.
@@ -39,15 +74,17 @@ class Inheritance:
         number: of its place, from 1.
         link: descriptor of its end of the pair.
         listeners: descriptors of the listening sockets, of each place.
+        redirect_listeners: the same of the plaintext port, for all places.
     """
 
     number: int
     link: int
     listeners: Sequence[Sequence[int]]
+    redirect_listeners: Sequence[int]
 
     def to_text(self) -> str:
         """As the variable has it."""
-        return json.dumps([self.number, self.link, self.listeners])
+        return json.dumps([self.number, self.link, self.listeners, self.redirect_listeners])
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -65,10 +102,10 @@ class WorkerLink:
         number: of the worker's place, from 1.
         listeners: the sockets it accepts from.
         other_listeners: those of the other places, by their numbers.
+        redirect_listeners: those of the plaintext port.
         absent: the numbers of places without a worker that is ready; as far as this one needs to know.
         ready, wanted: how many workers are ready, and should be.
-        told: set once the supervisor has said how the others are.
-        replaced: set once another has this one's place, which therefore is to leave.
+        is_replaced: whether another has this one's place, which therefore is to leave.
     """
 
     def __init__(self, inheritance: Inheritance) -> None:
@@ -78,10 +115,10 @@ class WorkerLink:
         # Where the system cannot spread connections, they are the same.
         others = {number: set(row) - set(own) for number, row in enumerate(inheritance.listeners, 1)}
         self.other_listeners = {number: inherit(row) for number, row in others.items() if row}
+        self.redirect_listeners = inherit(inheritance.redirect_listeners)
         self.absent: frozenset[int] = frozenset()
         self.ready = self.wanted = 0
-        self.told = trio.Event()
-        self.replaced = trio.Event()
+        self.is_replaced = False
         self._changed = trio.Event()
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
@@ -116,22 +153,21 @@ class WorkerLink:
         for row in self.other_listeners.values():
             close_listeners(row)
 
-    async def run(self) -> None:
-        """Say that the loop turns, and hear how the others are; returns once the supervisor is gone."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._beat)
-            async for message in read_messages(self._socket):
-                if message.get("event") == "replaced":
-                    self.replaced.set()
-                    continue
-                self.ready, self.wanted = int(message["ready"]), int(message["wanted"])
-                self.absent = frozenset(message["absent"])
-                changed, self._changed = self._changed, trio.Event()
-                changed.set()
-                self.told.set()
-            nursery.cancel_scope.cancel()
+    async def hear(self) -> AsyncIterator[Order]:
+        """What the supervisor wants, until it is gone; how the others are is noted."""
+        async for message in read_messages(self._socket):
+            match message:
+                case {"order": name}:
+                    order = Order(name)
+                    self.is_replaced |= order is Order.LEAVE_TO_ANOTHER
+                    yield order
+                case {"ready": ready, "wanted": wanted, "absent": absent}:
+                    self.ready, self.wanted, self.absent = ready, wanted, frozenset(absent)
+                    changed, self._changed = self._changed, trio.Event()
+                    changed.set()
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Say that the loop turns, and so that it hears; runs until it is cancelled."""
         while True:
             self.say("alive")
             await trio.sleep(BEAT_SECONDS)

@@ -13,7 +13,8 @@ import structlog
 import trio
 
 from sage_edge.server.memory import resident_bytes
-from sage_edge.server.worker_link import VARIABLE, Inheritance, MessageSender, read_messages
+from sage_edge.server.shared_listeners import SharedListeners
+from sage_edge.server.worker_link import VARIABLE, MessageSender, Order, TimeLimits, read_messages
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +22,10 @@ LAST_WORDS_SECONDS = 0.5
 """How long what a worker said last is waited for, once it has ended."""
 SILENCE_SECONDS = 30.0
 """A worker whose loop has not turned for so long is killed."""
+LOOK_SECONDS = 1.0
+"""How often it is looked for that."""
+LATE_SECONDS = 10.0
+"""How long after its last moment to start or to drain a worker is killed."""
 
 
 class WorkerProcess:
@@ -29,8 +34,8 @@ class WorkerProcess:
     Args:
         number: of its place, from 1.
         command: that starts it.
-        listeners: of each place.
-        startup_seconds: one that is not ready after so long is killed.
+        listeners: that it inherits.
+        limits: of its time, until it says its own.
         on_event: called with the name and values of what it says.
 
     Attributes:
@@ -38,15 +43,16 @@ class WorkerProcess:
         reloaded: set when it has next loaded its certificates again, whether they were good or not.
         ended: set once it has.
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
-        is_leaving: it was told to end.
+        is_leaving: it drains, or is about to.
+        limits: of its time.
     """
 
     def __init__(
         self,
         number: int,
         command: Sequence[str],
-        listeners: Sequence[Sequence[socket.socket]],
-        startup_seconds: float,
+        listeners: SharedListeners,
+        limits: TimeLimits,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
     ) -> None:
         self.number = number
@@ -55,12 +61,12 @@ class WorkerProcess:
         self.ended = trio.Event()
         self.exit_code: int | None = None
         self.is_leaving = False
+        self.limits = limits
         self._command = command
         self._listeners = listeners
-        self._startup_seconds = startup_seconds
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
-        self._has_spoken = False
+        self._has_spoken = self._is_listening = False
         self._ready_at: float | None = None
         self._process: trio.Process
         self._link: socket.socket
@@ -98,11 +104,10 @@ class WorkerProcess:
             stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
-            rows = [[sock.fileno() for sock in row] for row in self._listeners]
-            inheritance = Inheritance(self.number, other.fileno(), rows)
+            inheritance = self._listeners.describe(self.number, other.fileno())
             self._process = await trio.lowlevel.open_process(
                 list(self._command),
-                pass_fds=list({other.fileno(), *(descriptor for row in rows for descriptor in row)}),
+                pass_fds=list(self._listeners.descriptors | {other.fileno()}),
                 env={**os.environ, VARIABLE: inheritance.to_text()},
                 # Of its own: a terminal's interrupt is the supervisor's to pass on.
                 process_group=0,
@@ -150,11 +155,26 @@ class WorkerProcess:
         return self._has_spoken
 
     def drain(self, *, is_replaced: bool) -> None:
-        """Have it finish what it does, and end; without the delay for balancers where another has its place."""
+        """Have it finish what it does, and end.
+
+        Args:
+            is_replaced: whether another has its place, so that no balancer has to notice.
+        """
         self.is_leaving = True
-        if is_replaced:
-            self.tell(event="replaced")
-        self.send(signal.SIGTERM)
+        self._order(Order.LEAVE_TO_ANOTHER if is_replaced else Order.DRAIN)
+
+    async def wait_for_drain(self) -> None:
+        """Wait for the end of one that was told to drain. Where that does not come in time, it is killed."""
+        with trio.move_on_after(self.limits.last_call_seconds + self.limits.drain_seconds + LATE_SECONDS):
+            await self.ended.wait()
+            return
+        log.error("worker does not end and is killed", worker=self.number, pid=self.pid)
+        self.kill()
+        await self.ended.wait()
+
+    def end(self) -> None:
+        """Have it end now."""
+        self._order(Order.END)
 
     def kill(self) -> None:
         """End it at once."""
@@ -164,6 +184,12 @@ class WorkerProcess:
     def tell(self, **values: object) -> None:
         """Tell it something. One that does not listen loses it."""
         self._sender.send(values)
+
+    def _order(self, order: Order) -> None:
+        if self._is_listening:
+            self.tell(order=order.value)
+        else:
+            self.send(signal.SIGTERM)  # it is being prepared, or starts: there is nothing to finish
 
     async def _hear(self, heard_all: trio.Event) -> None:
         async for message in read_messages(self._link):
@@ -177,25 +203,35 @@ class WorkerProcess:
 
     def _note(self, message: Mapping[str, Any]) -> None:
         event = str(message.get("event"))
-        if event == "ready" and not self.ready.is_set():
-            self._ready_at = trio.current_time()
-            self.ready.set()
-        elif event == "reloaded":
-            reloaded, self.reloaded = self.reloaded, trio.Event()
-            reloaded.set()
+        match event:
+            case "started":
+                self.limits = TimeLimits(**message["limits"])
+            case "alive":
+                self._is_listening = True
+            case "ready" if not self.ready.is_set():
+                self._ready_at = trio.current_time()
+                self.ready.set()
+            case "reloaded":
+                reloaded, self.reloaded = self.reloaded, trio.Event()
+                reloaded.set()
         self._on_event(self, event, message)
 
     async def _watch_silence(self) -> None:
         while True:
+            before = trio.current_time()
+            await trio.sleep(LOOK_SECONDS)
             now = trio.current_time()
+            # While the supervisor itself was held up, nothing was heard: that is not the worker's silence.
+            held_up_seconds = now - before - LOOK_SECONDS
+            self._heard_at += held_up_seconds
+            self._started_at += held_up_seconds
             reason = None
             if self.ready.is_set():
                 if now - self._heard_at > SILENCE_SECONDS:
                     reason = "it does not answer"
-            elif now - self._started_at > self._startup_seconds:
+            elif now - self._started_at > 2 * self.limits.startup_seconds + LATE_SECONDS:
                 reason = "it does not become ready"
             if reason is not None:
                 log.error("worker is killed", worker=self.number, pid=self.pid, reason=reason)
                 self._process.kill()
                 return
-            await trio.sleep(1)
