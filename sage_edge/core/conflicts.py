@@ -118,13 +118,6 @@ def _process_conflicts(settings: Settings) -> Iterator[_Conflict]:
         "leave it out: passed sockets are shared already, and unix: paths cannot be",
         ("bind",),
     )
-    yield _Conflict(
-        settings.redirect_http == 0 and has_supervisor,
-        "redirect_http",
-        "workers cannot share a port that the system chooses",
-        "name a port",
-        ("workers",),
-    )
     for name in ("max_requests", "max_memory_bytes"):
         yield _Conflict(
             getattr(settings, name) is not None and not has_supervisor,

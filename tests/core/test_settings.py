@@ -202,7 +202,7 @@ PEM = Path("a.pem")
         ({"certfile": PEM, "keyfile": (PEM, PEM)}, ["keyfile"]),
         ({"certfile": PEM, "tls_min": "1.3", "redirect_http": 80, "hsts_seconds": 0}, []),
         ({"tls_min": "1.3", "redirect_http": 80, "hsts_seconds": 0}, ["tls_min", "redirect_http", "hsts_seconds"]),
-        ({"certfile": PEM, "redirect_http": 0, "workers": 1}, ["redirect_http"]),
+        ({"certfile": PEM, "redirect_http": 0, "workers": 1}, []),
         ({"certfile": PEM, "keyfile": PEM, "keyfile_password_file": PEM}, []),
         ({"dev_tls": True}, []),
         ({"certfile": PEM, "client_auth": "required", "ca_certs": PEM}, []),

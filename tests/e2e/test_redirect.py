@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, run_edge, running_edge
 
 HSTS = "strict-transport-security"
 GATEWAY = r"""
@@ -126,3 +128,59 @@ def test_a_port_that_is_taken_is_a_fault_of_its_own(certificates: Path) -> None:
     assert result.returncode == 3
     assert "the address is in use" in result.stderr
     assert "choose another port with --redirect-http" in result.stderr
+
+
+def test_the_plaintext_port_of_another_edge_is_not_shared_with_it(certificates: Path) -> None:
+    workers = ("--workers", "1")
+    tls = ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
+    with redirecting("--no-llm", *workers, certificates=certificates) as (_, url):
+        port = url.rpartition(":")[2]
+        result = run_edge("--no-llm", *workers, "--host", "127.0.0.1", "--port", "0", *tls, "--redirect-http", port)
+    assert result.returncode == 3
+    assert "the address is in use" in result.stderr
+
+
+def test_what_the_system_has_accepted_is_answered_before_the_plaintext_port_closes(certificates: Path) -> None:
+    with redirecting("--no-llm", certificates=certificates) as (edge, url):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        edge.process.send_signal(signal.SIGSTOP)
+        clients = [socket.create_connection(address, timeout=30) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET /x HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            with client:
+                assert client.recv(1000).startswith(b"HTTP/1.1 308 ")
+        assert edge.process.wait(WAIT_SECONDS) == 0
+
+
+def test_a_rolling_restart_resets_no_connection_to_the_plaintext_port(certificates: Path) -> None:
+    failures: list[str] = []
+    answers: list[bytes] = []
+    is_over = threading.Event()
+
+    def ask_on(address: tuple[str, int]) -> None:
+        while not is_over.is_set():
+            try:
+                with socket.create_connection(address, timeout=30) as sock:
+                    sock.sendall(b"GET /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                    answers.append(b"".join(iter(lambda sock=sock: sock.recv(65_536), b""))[:13])
+            except OSError as error:
+                failures.append(repr(error))
+
+    with redirecting("--no-llm", "--workers", "2", "--no-access-log", certificates=certificates) as (edge, url):
+        edge.log.wait_for(r"worker ready", count=2)
+        threads = [threading.Thread(target=ask_on, args=[("127.0.0.1", int(url.rpartition(":")[2]))]) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(1, 3):
+            edge.process.send_signal(signal.SIGUSR2)
+            edge.log.wait_for(r"restarted workers", count=number)
+            edge.log.wait_for(r"\[info\] stopped", count=2 * number)
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        assert edge.stop() == 0
+    assert failures == []
+    assert set(answers) == {b"HTTP/1.1 308 "}

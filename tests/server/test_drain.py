@@ -89,3 +89,15 @@ async def test_the_delay_is_skipped_where_another_has_the_place(autojump_clock: 
     assert trio.current_time() == pytest.approx(5)
     await drain.limit(trio.CancelScope())
     assert trio.current_time() == pytest.approx(15)
+
+
+async def test_a_delay_that_was_skipped_before_the_end_was_asked_for_is_not_waited(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    drain = Drain(delay_seconds=60, limit_seconds=10)
+    drain.skip_delay()
+    drain.begin()
+    await drain.wait_for_last_call()
+    assert trio.current_time() == pytest.approx(0)
+    await drain.limit(trio.CancelScope())
+    assert trio.current_time() == pytest.approx(10)

@@ -1,0 +1,122 @@
+"""Workers that leave, or are not there yet: nobody waits for them, and none answers before it can."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_workers import find_pids
+from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
+
+GATEWAY = r"""
+import asyncio, os, pathlib
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        pathlib.Path(f"starting-{os.getpid()}").touch()
+        while pathlib.Path("slow").exists():
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d\n" % os.getpid(), "more_body": True})
+    while scope["path"] == "/stream" and not pathlib.Path("finish").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"finished"})
+"""
+ASKS = 16
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Path:
+    """A directory with a gateway whose streams end once `finish` is beside it, and which starts once `slow` is not."""
+    (tmp_path / "leaving.py").write_text(GATEWAY)
+    return tmp_path
+
+
+@contextmanager
+def running_workers(gateway: Path, *options: str) -> Iterator[Edge]:
+    """An edge with two workers, once both are ready."""
+    arguments = ("--gateway", "leaving:app", "--workers", "2", "--no-access-log", *options)
+    with running_edge(*arguments, cwd=gateway) as edge:
+        edge.log.wait_for(r"worker ready", count=2)
+        yield edge
+
+
+@contextmanager
+def stream(edge: Edge) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """A stream in flight, and which process it comes from."""
+    command = ["curl", "--silent", "--show-error", "--no-buffer", edge.url + "/stream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
+        assert curl.stdout is not None
+        yield int(curl.stdout.readline()), curl
+
+
+def rest_of(curl: subprocess.Popen[str]) -> tuple[str, int]:
+    """What still comes, and how it ends."""
+    assert curl.stdout is not None
+    return curl.stdout.read(), curl.wait(WAIT_SECONDS)
+
+
+def ask(edge: Edge) -> int:
+    """Which process answers on a new connection."""
+    command = ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", edge.url]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+
+
+def test_nobody_waits_for_a_worker_that_somebody_else_has_told_to_end(gateway: Path) -> None:
+    with running_workers(gateway) as edge:
+        with stream(edge) as (pid, curl):
+            os.kill(pid, signal.SIGTERM)
+            edge.log.wait_for(rf"worker is replaced .*pid={pid} reason='it was told to end'")
+            assert pid not in {ask(edge) for _ in range(ASKS)}
+            edge.log.wait_for(r"worker ready", count=3)
+            assert {ask(edge) for _ in range(2 * ASKS)} == set(find_pids(edge).values())
+            (gateway / "finish").touch()
+            assert rest_of(curl) == ("finished", 0)
+        assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+        assert edge.stop() == 0
+    assert "[error]" not in edge.log.text
+
+
+def test_a_signal_to_the_whole_group_is_no_second_one(gateway: Path) -> None:
+    with running_workers(gateway) as edge, stream(edge) as (pid, curl):
+        edge.process.send_signal(signal.SIGTERM)
+        edge.log.wait_for(r"draining .*order=drain", count=2)
+        os.kill(pid, signal.SIGTERM)
+        edge.log.wait_for(r"draining .*signal=SIGTERM", count=2)
+        (gateway / "finish").touch()
+        assert rest_of(curl) == ("finished", 0)
+        assert edge.process.wait(WAIT_SECONDS) == 0
+
+
+def test_workers_that_start_do_not_answer_for_one_another(gateway: Path) -> None:
+    with running_workers(gateway) as edge:
+        (gateway / "slow").touch()
+        for pid in find_pids(edge).values():
+            os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: len(list(gateway.glob("starting-*"))) == 4, 30)
+        clients = [socket.create_connection(("127.0.0.1", edge.port), timeout=0.2) for _ in range(8)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        for client in clients:
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+        (gateway / "slow").unlink()
+        for client in clients:
+            with client:
+                client.settimeout(WAIT_SECONDS)
+                assert re.match(rb"HTTP/1.1 200 ", client.recv(100))
+        assert edge.stop() == 0
