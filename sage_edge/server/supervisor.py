@@ -177,9 +177,10 @@ class Supervisor:
                 place.worker = worker = successor
             elif successor is not None and self._stop.is_set():
                 self._nursery.start_soon(partial(self._drain, successor, is_replaced=True))
+            elif worker.is_leaving:
+                log.error("the new worker did not start, another is tried when the old one has ended", worker=place.number)
             else:
-                stays = "it ends" if worker.is_leaving else "the old one stays"
-                log.error(f"the new worker did not start, {stays}", worker=place.number)
+                log.error("the new worker did not start, the old one stays", worker=place.number)
             place.replacement_wanted = trio.Event()
             place.replacement_done.set()
 
