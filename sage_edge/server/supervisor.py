@@ -178,7 +178,7 @@ class Supervisor:
             elif successor is not None and self._stop.is_set():
                 self._nursery.start_soon(partial(self._drain, successor, is_replaced=True))
             elif worker.is_leaving:
-                log.error("the new worker did not start, another is tried when the old one has ended", worker=place.number)
+                log.error("the new worker did not start, and the old one ends", worker=place.number)
             else:
                 log.error("the new worker did not start, the old one stays", worker=place.number)
             place.replacement_wanted = trio.Event()
