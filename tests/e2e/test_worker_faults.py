@@ -62,10 +62,10 @@ def is_refused(edge: Edge, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(("localhost", edge.port), timeout=seconds).close()
+            socket.create_connection(("localhost", edge.port), timeout=seconds / 10).close()
         except ConnectionRefusedError:
             return True
-        except ConnectionResetError:  # in the moment of the close
+        except (ConnectionResetError, TimeoutError):  # in the moment of the close, in which the system drops what comes
             continue
     return False
 
