@@ -103,6 +103,7 @@ class _EdgePart:
             limit_seconds = 0.0 if self._thread.is_blocked else ABANDON_SECONDS
             with trio.move_on_after(limit_seconds, shield=True):
                 await self._has_ended.wait()
+                self._error = None  # nobody asks for it
                 raise
             log.warning("the gateway ignored its cancellation", after_seconds=limit_seconds)
             raise
@@ -146,9 +147,10 @@ class _EdgePart:
 
     def end(self, error: Exception | None, has_asked: bool) -> None:
         """The application has returned, or raised `error`; whether it ever called `receive`."""
-        self._error = self._error or error
-        self._has_asked = has_asked
-        self._has_ended.set()
+        if not self._has_ended.is_set():  # otherwise it was given up, or has an error already
+            self._error = error
+            self._has_asked = has_asked
+            self._has_ended.set()
 
     def want(self) -> None:
         """The application waits for the body."""
@@ -198,18 +200,18 @@ class _GatewayPart:
         self._waiters: list[asyncio.Future[None]] = []
         self._has_asked = False
         self._is_cancelled = False
-        self._task: asyncio.Task[None]
+        self._task: asyncio.Task[None] | None = None
 
     def start(self, context: contextvars.Context) -> None:
         """Start the application's task."""
         self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
-        # Cancelled before its first step, `_run` never runs.
-        self._task.add_done_callback(self._end_if_unstarted)
+        self._task.add_done_callback(self._let_go)
 
     def cancel(self) -> None:
         """Cancel the application."""
         self._is_cancelled = True
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def deliver(self, message: Message) -> None:
         """Take a message from the client."""
@@ -294,6 +296,7 @@ class _GatewayPart:
         # An error's traceback has this frame: kept here, it would be garbage that only the collector frees.
         del error
 
-    def _end_if_unstarted(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before its first step: `_run` never ran
             self._post(self._edge.end, None, self._has_asked)
+        self._task = None  # it keeps its error, whose traceback may have this

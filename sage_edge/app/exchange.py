@@ -71,8 +71,10 @@ class Exchange(ABC):
         scope: as the application sees it, with the exchange itself under `EXCHANGE`.
         progress: how far the answer is.
         status: of the answer, 101 for an accepted WebSocket; 0 before it has begun.
+        head_bytes: of the request, as it was sent.
         received_bytes: of the request's body, or of a WebSocket's messages.
         sent_bytes: the same of the answer; none for HEAD.
+        has_begun: its application was started, so that the layers tell how it went.
         is_client_gone: the client left, maybe after it had all of its answer.
         cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
         timeline: when what happened.
@@ -96,8 +98,10 @@ class Exchange(ABC):
         self.scope = scope
         self.progress = ResponseProgress()
         self.status = 0
+        self.head_bytes = 0
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.has_begun = False
         self.is_client_gone = False
         self.cause: Cause | None = None
         self.timeline = Timeline(perf_counter)

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
+REQUEST_COST_BYTES = 4096
+"""What a request counts for beside its head, as long as its application runs."""
+HEAD_COST_FACTOR = 2
+"""How many bytes of memory each byte of a head counts for: it is kept as it came, and in pieces."""
+
 
 class Budget:
     """So many in an interval, used up at once or spread out: a token bucket.
@@ -40,19 +45,32 @@ class ClientAccount:
 
     Attributes:
         connections: open.
-        buffered_bytes: of bodies and answers that wait in memory.
+        buffered_bytes: of requests, bodies and answers that wait in memory.
+        expiring: applications that have their time to end, since their client left.
         turn: of the loop, in which it last had something done.
         spent_seconds: what that took of the turn.
+        started: how many applications it has started in the turn.
     """
 
-    __slots__ = ("__weakref__", "_max_buffered_bytes", "buffered_bytes", "connections", "spent_seconds", "turn")
+    __slots__ = (
+        "__weakref__",
+        "_max_buffered_bytes",
+        "buffered_bytes",
+        "connections",
+        "expiring",
+        "spent_seconds",
+        "started",
+        "turn",
+    )
 
     def __init__(self, max_buffered_bytes: int) -> None:
         self._max_buffered_bytes = max_buffered_bytes
         self.connections = 0
         self.buffered_bytes = 0
+        self.expiring = 0
         self.turn = 0
         self.spent_seconds = 0.0
+        self.started = 0
 
     @property
     def is_exhausted(self) -> bool:

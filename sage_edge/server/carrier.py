@@ -140,3 +140,6 @@ class ConnectionProtocol(Protocol):
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
+
+    def let_go(self) -> None:
+        """The connection is over, and nothing more is asked of this: hold on to nothing that holds on to it."""

@@ -24,10 +24,12 @@ LOOK_SECONDS = 1.0
 YOUNG_COLLECTIONS = 10
 """So many since all was gone through last, and there may be something to be found. Python's own measure."""
 QUIET_COUNT = 200
-"""With so many connections and streams open, or fewer, nobody waits for long: 15 ms or so."""
+"""With so many connections and requests, or fewer, nobody waits for long: 15 ms or so."""
 UNEXPLAINED_BYTES = 64 * 2**20
 WORTH_BYTES = 8 * 2**20
 """So much more memory than before, in a quiet moment, and what of it is free is given back to the system."""
+ENDED_COUNT = 8
+"""So many fewer connections and requests than there were, and what they had may be free."""
 OPEN_BYTES = 32 * 1024
 """What each open connection and stream may explain of the growth."""
 
@@ -71,22 +73,58 @@ class Collector:
         await settled.wait()
         pid = os.getpid()
         settled_bytes = resident_bytes(pid)
-        rested_at = 0.0
+        leftovers = Leftovers(settled_bytes)
+        collected_at = trimmed_at = 0.0  # until when each is left alone
         while True:
             await trio.sleep(LOOK_SECONDS)
-            grown_bytes = resident_bytes(pid) - settled_bytes
+            now_bytes = resident_bytes(pid)
             open_count = self.count_open()
+            leftovers.note(open_count)
             began_at = perf_counter()
             if is_due(
                 young_collections=gc.get_count()[2],
                 open_count=open_count,
-                grown_bytes=grown_bytes,
-                is_rested=began_at >= rested_at,
+                grown_bytes=now_bytes - settled_bytes,
+                is_rested=began_at >= collected_at,
             ):
                 gc.collect()
                 ended_at = perf_counter()
-                rested_at = ended_at + LEAST_REST * (ended_at - began_at)
-            elif open_count > QUIET_COUNT or grown_bytes < WORTH_BYTES:
+                collected_at = ended_at + LEAST_REST * (ended_at - began_at)
+            elif began_at < trimmed_at or not leftovers.are_worth_it(now_bytes, open_count):
                 continue
+            began_at = perf_counter()
             give_back()
+            ended_at = perf_counter()
+            trimmed_at = ended_at + LEAST_REST * (ended_at - began_at)
             settled_bytes = resident_bytes(pid)
+            leftovers.settle(settled_bytes, open_count)
+
+
+class Leftovers:
+    """Whether memory that was freed is worth giving back to the system, which takes a few milliseconds.
+
+    Args:
+        now_bytes: resident.
+    """
+
+    def __init__(self, now_bytes: int) -> None:
+        self._settled_bytes = self._least_bytes = now_bytes
+        self._most_open = 0
+
+    def note(self, open_count: int) -> None:
+        """So many connections and requests are there now."""
+        self._most_open = max(self._most_open, open_count)
+
+    def are_worth_it(self, now_bytes: int, open_count: int) -> bool:
+        """Whether it is: in a quiet moment, with more memory than before, or fewer that it was for."""
+        if open_count > QUIET_COUNT:
+            return False
+        has_grown = now_bytes - self._settled_bytes >= WORTH_BYTES
+        have_ended = self._most_open - open_count >= ENDED_COUNT and now_bytes - self._least_bytes >= WORTH_BYTES
+        return has_grown or have_ended
+
+    def settle(self, now_bytes: int, open_count: int) -> None:
+        """It was given back, and this is left."""
+        self._settled_bytes = now_bytes
+        self._least_bytes = min(self._least_bytes, now_bytes)
+        self._most_open = open_count

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -35,6 +36,7 @@ from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.metrics_handshake import measured_handshake
 from sage_edge.server.proxy_protocol import ProxyProtocolError
+from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
 from sage_edge.server.transport import Plaintext, Transport
 
@@ -100,7 +102,9 @@ class Connection:
         self.is_dirty = self.is_gathering = False  # the flusher's marks
         self.flushed_at = -1.0
         self._service = service
-        self._applications = RunningApplications(service.application, self.limits.cancel_grace_seconds, when_left)
+        self._applications = RunningApplications(
+            service.application, account, self.limits.cancel_grace_seconds, when_left
+        )
         self._transport: Transport = Plaintext()
         self._protocol: ConnectionProtocol
         self._has_protocol = False
@@ -165,10 +169,22 @@ class Connection:
         return trio.current_time()
 
     def run_exchange(self, exchange: Exchange) -> None:
-        """Run the application for an exchange, in a task of its own."""
+        """Run the application for an exchange, in a task of its own, when its client's address has its turn."""
         exchange.connection_id = self._identifier
         self._applications.add(exchange)
-        self._context.run(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
+        self._share.start(partial(self._start, exchange))
+
+    def _start(self, exchange: Exchange) -> None:
+        if not exchange.is_client_gone:
+            exchange.has_begun = True
+            self._context.run(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
+            return
+        note_unbegun(self, exchange)
+        if self._has_protocol:
+            self._protocol.end(exchange)
+        else:  # the connection is over
+            exchange.end()
+        self._applications.remove(exchange)
 
     def wake(self) -> None:
         """Have what is ready written, once all that is runnable has run."""
@@ -232,6 +248,11 @@ class Connection:
     def requests_in_flight(self) -> int:
         """How many requests are being answered."""
         return self._protocol.requests_in_flight if self._has_protocol else 0
+
+    @property
+    def applications_running(self) -> int:
+        """How many applications run, or are about to, whether their client is still there or not."""
+        return len(self._applications)
 
     def drain(self) -> None:
         """Take no new requests, and end once those in flight are over."""
@@ -382,4 +403,5 @@ class Connection:
         self._transport = Plaintext()
         if self._has_protocol:
             self._has_protocol = False
+            self._protocol.let_go()
             del self._protocol

@@ -1,8 +1,9 @@
 """Shares the loop's time between client addresses.
 
-What a client sends can cost far more time than its bytes say, a byte in a frame of its own above all.
-So what an address's bytes and handshakes cost in a turn of the loop is counted, and the rest of them wait for the
-next turn, in which others are served first. Nobody waits where nobody else has work: a turn is then over at once.
+What a client sends can cost far more time than its bytes say, a byte in a frame of its own above all, or a request
+that is given up as soon as it is made. So what an address's bytes and handshakes cost in a turn of the loop is
+counted, and how many applications it has started, and the rest of them wait for the next turn, in which others are
+served first. Nobody waits where nobody else has work: a turn is then over at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ SHARE_SECONDS = 0.004
 """What an address may take of a turn before its other connections wait."""
 WOKEN_AT_ONCE = 8
 """How many of an address's connections try again at the next turn: few reads come to the share, at worst one does."""
+STARTS = 32
+"""How many applications an address may start in a turn. They take their time later, in tasks that nobody times."""
+MOST_EXPIRING = 500
+"""With so many applications that still have to end after their clients left, an address starts no more."""
+REST_SECONDS = 0.005
+"""How long to wait for those."""
 DEAR_SECONDS = 0.002
 """The next read is half as large where the last took longer than this, twice as large where it took a quarter."""
 LEAST_READ_BYTES, FIRST_READ_BYTES, MOST_READ_BYTES = 1024, 16 * 1024, 64 * 1024
@@ -30,6 +37,7 @@ class Fairness:
     def __init__(self) -> None:
         self._turn = 0
         self._waiting: dict[ClientAccount, deque[trio.Event]] = {}
+        self._starts: dict[ClientAccount, deque[Callable[[], None]]] = {}
         self._came = trio.Event()
 
     async def run(self) -> None:
@@ -43,22 +51,60 @@ class Fairness:
                     events.popleft().set()
                 if not events:
                     del self._waiting[account]
-            if not self._waiting:
+            has_started = self._start_queued()
+            if not self._waiting and not self._starts:
                 self._came = trio.Event()
+            elif not self._waiting and not has_started:
+                await trio.sleep(REST_SECONDS)
 
     async def wait(self, account: ClientAccount) -> None:
         """Wait while the address has had its share of this turn."""
-        while account.turn == self._turn and account.spent_seconds > SHARE_SECONDS:
+        while self._has_had_share(account):
             event = trio.Event()
             self._waiting.setdefault(account, deque()).append(event)
             self._came.set()
             await event.wait()
 
-    def charge(self, account: ClientAccount, seconds: float) -> None:
-        """Count time that an address took of this turn."""
+    def start(self, account: ClientAccount, start: Callable[[], None]) -> None:
+        """Start something now, or in its order in a later turn where the address has started enough in this one.
+
+        Args:
+            account: of the address.
+            start: must raise nothing. By then, who asked for it may have gone.
+        """
+        if account not in self._starts and self._may_start(account):
+            start()
+        else:
+            self._starts.setdefault(account, deque()).append(start)
+            self._came.set()
+
+    def _start_queued(self) -> bool:
+        has_started = False
+        for account, starts in list(self._starts.items()):
+            while starts and self._may_start(account):
+                starts.popleft()()
+                has_started = True
+            if not starts:
+                del self._starts[account]
+        return has_started
+
+    def _may_start(self, account: ClientAccount) -> bool:
+        self._begin_turn(account)
+        account.started += 1
+        return account.started <= STARTS and account.expiring < MOST_EXPIRING
+
+    def _has_had_share(self, account: ClientAccount) -> bool:
+        return account.turn == self._turn and account.spent_seconds > SHARE_SECONDS
+
+    def _begin_turn(self, account: ClientAccount) -> None:
         if account.turn != self._turn:
             account.turn = self._turn
             account.spent_seconds = 0.0
+            account.started = 0
+
+    def charge(self, account: ClientAccount, seconds: float) -> None:
+        """Count time that an address took of this turn."""
+        self._begin_turn(account)
         account.spent_seconds += seconds
 
 
@@ -87,6 +133,10 @@ class Share:
         """Wait for the connection's turn; from here on its work is timed."""
         await self._fairness.wait(self._account)
         self._began_at = self._clock()
+
+    def start(self, start: Callable[[], None]) -> None:
+        """Start something of the connection's in its turn."""
+        self._fairness.start(self._account, start)
 
     def end(self) -> None:
         """What was read is dealt with."""

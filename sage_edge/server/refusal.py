@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from sage_edge.app.access_log import access_log
 from sage_edge.app.asgi import name_client
+from sage_edge.app.exchange import Exchange
 from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
 from sage_edge.app.request_id import with_request_id
 from sage_edge.core.exchange import NO_MOUNT, Cause
@@ -81,3 +82,17 @@ def note_refusal(
     if status is not None and status is not HTTPStatus.SERVICE_UNAVAILABLE:  # that is the server's
         host.metrics.protocol_errors.add(protocol, status.name.lower())
     return field
+
+
+def note_unbegun(host: Host, exchange: Exchange) -> None:
+    """The same of a request whose application did not begin: its client has gone, or it was refused meanwhile.
+
+    Args:
+        host: of the connection.
+        exchange: which no layer has seen, nor will.
+    """
+    scope = exchange.scope
+    asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
+    status = HTTPStatus(exchange.status) if exchange.status else None
+    reason = exchange.cause.value if exchange.cause and not status else ""
+    note_refusal(host, scope["http_version"], asked, status, reason, stream=exchange.stream_id)

@@ -1,4 +1,4 @@
-"""The applications of one connection that run: their tasks, when they are cancelled, and when nothing of them is left.
+"""The applications of one connection: their tasks, what they cost, when they are cancelled, and when nothing is left.
 
 What they receive and send is their exchanges'. The connection may be closed before they have ended.
 """
@@ -14,9 +14,13 @@ import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.budgets import HEAD_COST_FACTOR, REQUEST_COST_BYTES, ClientAccount
 from sage_edge.core.exchange import Cause
 
 log = structlog.get_logger(__name__)
+
+PATIENT_WITH = 250
+"""With so many of an address's applications that have their time to end, others of it are cancelled at once."""
 
 
 class RunningApplications:
@@ -24,28 +28,48 @@ class RunningApplications:
 
     Args:
         application: the stack.
+        account: of the client's address.
         grace_seconds: how long one goes on after its client left.
         when_left: called once, when the connection is closed and nothing that its client asked for and left behind
             runs any more. What goes on after a whole answer may do so.
     """
 
-    def __init__(self, application: ASGIApplication, grace_seconds: float, when_left: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        application: ASGIApplication,
+        account: ClientAccount,
+        grace_seconds: float,
+        when_left: Callable[[], None],
+    ) -> None:
         self._application = application
+        self._account = account
         self._grace_seconds = grace_seconds
         self._when_left: Callable[[], None] | None = when_left
         self._exchanges: set[Exchange] = set()
         self._is_closed = False
 
+    def __len__(self) -> int:
+        return len(self._exchanges)
+
     def add(self, exchange: Exchange) -> None:
         """One is about to begin."""
         self._exchanges.add(exchange)
+        self._account.buffered_bytes += _cost_bytes(exchange)
+
+    def remove(self, exchange: Exchange) -> None:
+        """One that was added has ended, or does not begin."""
+        self._exchanges.discard(exchange)
+        self._account.buffered_bytes -= _cost_bytes(exchange)
+        self._tell_if_left()
+        exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
 
     async def run(self, exchange: Exchange, when_ended: Callable[[Exchange], None]) -> None:
         """Run the application for an exchange that was added."""
+        scope = trio.CancelScope()
         try:
-            with trio.CancelScope() as scope:
+            with scope:
                 exchange.cancel_later = partial(self._cancel_later, scope)
-                exchange.spare = partial(_spare, scope)
+                exchange.spare = partial(self._spare, scope)
                 try:
                     await self._application(exchange.scope, exchange.receive, exchange.send)
                 except Exception as error:
@@ -55,10 +79,9 @@ class RunningApplications:
                 exchange.note_cause(Cause.DRAINED)
             raise
         finally:
+            self._spare(scope)
             when_ended(exchange)
-            self._exchanges.discard(exchange)
-            self._tell_if_left()
-            exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
+            self.remove(exchange)
 
     def close(self) -> None:
         """The connection is closed, and the exchanges know."""
@@ -71,8 +94,16 @@ class RunningApplications:
             when_left()
 
     def _cancel_later(self, scope: trio.CancelScope) -> None:
-        scope.deadline = trio.current_time() + self._grace_seconds
+        self._spare(scope)
+        is_patient = self._account.expiring < PATIENT_WITH
+        self._account.expiring += 1
+        scope.deadline = trio.current_time() + (self._grace_seconds if is_patient else 0)
+
+    def _spare(self, scope: trio.CancelScope) -> None:
+        if scope.deadline != math.inf:
+            scope.deadline = math.inf
+            self._account.expiring -= 1
 
 
-def _spare(scope: trio.CancelScope) -> None:
-    scope.deadline = math.inf
+def _cost_bytes(exchange: Exchange) -> int:
+    return REQUEST_COST_BYTES + HEAD_COST_FACTOR * exchange.head_bytes

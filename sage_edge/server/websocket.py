@@ -8,7 +8,7 @@ from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
 from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, body_bytes, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
-from sage_edge.server.http_exchange import complete_fields
+from sage_edge.server.http_exchange import NO_CARRIER, complete_fields
 from sage_edge.server.websocket_handshake import WebSocketOffer
 from sage_edge.server.websocket_session import WebSocketSession
 
@@ -37,7 +37,7 @@ class WebSocketExchange(Exchange):
     def __init__(self, scope: Scope, host: Host, carrier: Carrier, offer: WebSocketOffer) -> None:
         super().__init__(scope, host.new_event)
         self._account = host.account
-        self._carrier = carrier
+        self._carrier: Carrier = carrier
         self._session = WebSocketSession(offer, max_message_bytes=host.limits.max_message_bytes)
         self._is_http2 = offer.key is None
         self._is_open = False
@@ -46,6 +46,7 @@ class WebSocketExchange(Exchange):
         self._undecoded: deque[bytes] = deque()
         self._uncredited_bytes = 0
         self._untaken_bytes = 0
+        self._partial_bytes = 0  # of a message that is not whole, in the account
         self.deliver({"type": "websocket.connect"})
 
     @property
@@ -113,6 +114,7 @@ class WebSocketExchange(Exchange):
         if cause is Cause.CLIENT_LEFT:
             self._decode_last()
         self._undecoded.clear()
+        self._account_for_partial(0)
         super().lose_client(cause)
 
     def go_away(self) -> None:
@@ -136,7 +138,9 @@ class WebSocketExchange(Exchange):
             self._carrier.abort()
         self._account.buffered_bytes -= self._untaken_bytes
         self._untaken_bytes = 0
+        self._account_for_partial(0)
         self.finish()
+        self._carrier = NO_CARRIER
 
     def _disconnect_message(self) -> Message:
         code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else ABNORMAL_CLOSE
@@ -174,9 +178,14 @@ class WebSocketExchange(Exchange):
             if len(data) > DECODED_BYTES:
                 self._undecoded.appendleft(data[DECODED_BYTES:])
                 data = data[:DECODED_BYTES]
-            for message in self._session.receive(data):
+            messages = self._session.receive(data)
+            self._account_for_partial(self._session.partial_bytes)
+            if self._partial_bytes and self._account.is_exhausted:
+                messages.append(self._session.refuse())
+            for message in messages:
                 if message["type"] == "websocket.disconnect":
                     self._is_client_closing = True
+                    self._account_for_partial(0)
                     self.deliver(message)  # before the connection's own end, which says less
                     self._flush(is_last=True)
                     super().lose_client()
@@ -191,6 +200,10 @@ class WebSocketExchange(Exchange):
         if not self._undecoded:
             size_bytes, self._uncredited_bytes = self._uncredited_bytes, 0
             self._carrier.credit(size_bytes)
+
+    def _account_for_partial(self, size_bytes: int) -> None:
+        self._account.buffered_bytes += size_bytes - self._partial_bytes
+        self._partial_bytes = size_bytes
 
     def _decode_last(self) -> None:
         if not self._account.is_exhausted:

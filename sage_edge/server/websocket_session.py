@@ -46,6 +46,11 @@ class WebSocketSession:
         self._output = bytearray()
         self._pong: bytes | None = None
 
+    @property
+    def partial_bytes(self) -> int:
+        """What has come of a message that is not whole."""
+        return len(self._partial)
+
     def accept(self, message: Message) -> Fields:
         """The fields of the answer that opens it, 101 or 200. Changes nothing, so it may be tried again.
 
@@ -79,6 +84,10 @@ class WebSocketSession:
             return []
         self.is_closed = True
         return [_disconnect(CloseReason.ABNORMAL_CLOSURE, "")]
+
+    def refuse(self) -> Message:
+        """End it, since there is no room for its messages (section 7.4.1). Returns what the application is told."""
+        return self._close(CloseConnection(CloseReason.TRY_AGAIN_LATER, "too much waits for this client"))
 
     def send(self, message: Message) -> None:
         """Take a message or the close from the application. Dropped once either side has closed.

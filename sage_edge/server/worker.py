@@ -32,6 +32,8 @@ from sage_edge.server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
+ACCEPTED_AT_ONCE = 8
+"""Of those that wait, before others have their turn: one client's many stand in the queue before another's one."""
 TICK_SECONDS = 0.5
 """How often limits of time are looked at."""
 EXHAUSTED_SECONDS = 0.1
@@ -124,7 +126,7 @@ class Worker:
             helping.start_soon(self._service.fairness.run)
             helping.start_soon(self._keep_time)
             if collector is not None:
-                collector.count_open = lambda: len(self._connections) + self._count_streams()
+                collector.count_open = self._count_open
                 helping.start_soon(collector.run, started)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -173,6 +175,7 @@ class Worker:
         if is_shared(listener):
             await started.wait()
             start_listening(listener)
+        accepted = 0
         while True:
             try:
                 sock, address = listener.accept()
@@ -186,7 +189,9 @@ class Worker:
                     await self._wait_for_resources(error)
                 continue
             self._open(sock, address, connections)
-            await trio.lowlevel.checkpoint()
+            accepted += 1
+            if accepted % ACCEPTED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     def _open(self, sock: socket.socket, address: object, connections: trio.Nursery) -> None:
         self._metrics.connections_accepted.add()
@@ -217,6 +222,11 @@ class Worker:
 
     def _count_streams(self) -> int:
         return sum(connection.requests_in_flight for connection in self._connections)
+
+    def _count_open(self) -> int:
+        """Connections and requests that there are objects of. Applications outlive their clients by a while."""
+        connections = self._connections
+        return len(connections) + sum(max(each.requests_in_flight, each.applications_running) for each in connections)
 
     async def _keep_time(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from tests.kit.edge import Edge, running_edge
+from tests.kit.frames import frame_client, headers, request
 from tests.kit.gateways.garbage import EVENT
 from tests.kit.raw_http2 import raw_http2
 
@@ -62,6 +63,22 @@ def test_a_stream_that_is_reset_leaves_no_garbage(loop: str) -> None:
         before = count_collected(client)
         for _ in range(REQUESTS):
             reset()
+        assert count_collected(client) - before < REQUESTS
+
+
+@loops
+def test_requests_that_are_cancelled_or_never_begun_leave_no_garbage(loop: str) -> None:
+    with running_edge(*OPTIONS, loop) as edge, edge.client() as client:
+
+        def abandon() -> None:
+            with frame_client(edge) as asker:
+                asker.send(*(headers(asker.next_id(), request(b"/wait")) for _ in range(250)))
+                asker.ping()  # some have begun by now
+
+        abandon()
+        before = count_collected(client)
+        for _ in range(4):
+            abandon()
         assert count_collected(client) - before < REQUESTS
 
 

@@ -29,6 +29,8 @@ HEALTH_P99_SECONDS = float(os.environ.get("SAGE_EDGE_ATTACK_P99_SECONDS", "3"))
 """A machine that runs other tests, and the attacker itself in this process, are slow enough for more than the 0.25 that
 the edge is to keep to: that is asked for on a quiet machine, and one test at a time. See tests/e2e/attacks."""
 GROWTH_BYTES = 40 * 1024 * 1024
+LEFT_BYTES = GROWTH_BYTES // 2
+"""Of that, what may be left: pieces of memory between others that are in use."""
 RECOVERY_SECONDS = 2.0 if "SAGE_EDGE_ATTACK_P99_SECONDS" in os.environ else 15.0
 """What attackers that left have sent is still to be read: 2 seconds are for a quiet machine, too."""
 PROBE_SECONDS = 0.005
@@ -162,6 +164,7 @@ def siege(target: Target, name: str, *, connections: int = 1, asks_health: bool 
             stack.enter_context(_asked_for_health(target, toll))
         yield toll
     is_tidy = eventually(lambda: count_descriptors(edge) <= target.descriptors, RECOVERY_SECONDS)
+    is_given_back = eventually(lambda: rss_bytes(edge) - before_bytes < LEFT_BYTES, RECOVERY_SECONDS)
     descriptors, left_bytes = count_descriptors(edge), rss_bytes(edge) - before_bytes
     grown_bytes = max(toll.most_rss_bytes - before_bytes, left_bytes)
     p99 = f"{1000 * toll.p99_seconds:.0f} ms of {len(toll.latencies)}" if asks_health else "-"
@@ -177,6 +180,7 @@ def siege(target: Target, name: str, *, connections: int = 1, asks_health: bool 
     assert numbers == list(range(len(numbers)))
     assert not asks_health or toll.p99_seconds < HEALTH_P99_SECONDS, report
     assert is_tidy, report
+    assert is_given_back, report
     assert grown_bytes < GROWTH_BYTES, report
 
 

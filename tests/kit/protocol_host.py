@@ -70,6 +70,7 @@ class FakeHost:
         return self.now
 
     def run_exchange(self, exchange: Exchange) -> None:
+        exchange.has_begun = True
         self.exchanges.append(exchange)
 
     def become_http2(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from sage_edge.server.collector import NEVER, UNEXPLAINED_BYTES, Collector, is_due
+from sage_edge.server.collector import ENDED_COUNT, NEVER, UNEXPLAINED_BYTES, WORTH_BYTES, Collector, Leftovers, is_due
 from sage_edge.server.memory import resident_bytes
 
 MIB = 2**20
@@ -103,3 +103,22 @@ async def test_free_memory_is_given_back_in_a_quiet_moment(autojump_clock: trio.
         await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert resident_bytes(os.getpid()) < most_bytes - 1_500 * SIZE_BYTES
+
+
+def test_memory_is_given_back_when_it_has_grown_in_a_quiet_moment() -> None:
+    leftovers = Leftovers(100 * MIB)
+    assert not leftovers.are_worth_it(100 * MIB + WORTH_BYTES - 1, 0)
+    assert leftovers.are_worth_it(100 * MIB + WORTH_BYTES, 0)
+    assert not leftovers.are_worth_it(200 * MIB, 201)
+
+
+def test_memory_is_given_back_when_those_have_ended_who_had_it_the_last_time() -> None:
+    leftovers = Leftovers(100 * MIB)
+    leftovers.note(150)
+    leftovers.settle(200 * MIB, 150)  # all of it was in use
+    assert not leftovers.are_worth_it(200 * MIB, 150)
+    assert not leftovers.are_worth_it(200 * MIB, 150 - ENDED_COUNT + 1)
+    assert leftovers.are_worth_it(200 * MIB, 150 - ENDED_COUNT)
+    leftovers.settle(102 * MIB, 0)
+    leftovers.note(150)
+    assert not leftovers.are_worth_it(103 * MIB, 0), "there is nothing to be gained"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import trio
+import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.server.fairness import (
     FIRST_READ_BYTES,
     LEAST_READ_BYTES,
+    MOST_EXPIRING,
     MOST_READ_BYTES,
     SHARE_SECONDS,
+    STARTS,
     Fairness,
     Share,
 )
@@ -78,3 +81,47 @@ async def test_reads_become_small_where_they_are_dear_and_large_where_they_are_c
         clock[0] += 0.003
         share.end()
     assert share.read_bytes == LEAST_READ_BYTES
+
+
+async def test_what_many_start_is_begun_in_turn() -> None:
+    fairness = Fairness()
+    many, few = ClientAccount(1), ClientAccount(1)
+    begun: list[str] = []
+    for _ in range(3 * STARTS):
+        fairness.start(many, lambda: begun.append("many"))
+    assert len(begun) == STARTS
+    fairness.start(few, lambda: begun.append("few"))
+    assert begun[STARTS:] == ["few"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fairness.run)
+        await wait_all_tasks_blocked()
+        assert len(begun) == 3 * STARTS + 1
+        fairness.start(many, lambda: begun.append("later"))
+        await wait_all_tasks_blocked()
+        assert begun[-1] == "later"
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_has_started_enough_is_read_all_the_same() -> None:
+    fairness, account = Fairness(), ClientAccount(1)
+    for _ in range(2 * STARTS):
+        fairness.start(account, bool)
+    await fairness.wait(account)
+
+
+async def test_who_has_left_much_behind_starts_no_more_until_it_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    fairness, account = Fairness(), ClientAccount(1)
+    begun: list[int] = []
+    account.expiring = MOST_EXPIRING
+    fairness.start(account, lambda: begun.append(1))
+    fairness.start(ClientAccount(1), lambda: begun.append(2))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fairness.run)
+        await trio.sleep(10)
+        assert begun == [2]
+        account.expiring -= 1
+        await trio.sleep(1)
+        assert begun == [2, 1]
+        nursery.cancel_scope.cancel()

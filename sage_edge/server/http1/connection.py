@@ -15,6 +15,7 @@ import structlog
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
 from sage_edge.core.exchange import Cause
+from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.head import guess_request_line
 from sage_edge.server.http1.parser import (
@@ -181,6 +182,9 @@ class HTTP1Connection:
         """The application has ended."""
         exchange.end()
 
+    def let_go(self) -> None:
+        """Nothing here holds on to it."""
+
     # What the current turn asks for.
 
     def advance(self) -> None:
@@ -254,7 +258,7 @@ class HTTP1Connection:
         limits = host.limits
         if request.content_length is not None and request.content_length > limits.max_body_bytes:
             raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
-        if host.account.is_exhausted:
+        if host.account.is_exhausted and request.target not in HEALTH_PATHS:
             raise BadRequestError(HTTPStatus.SERVICE_UNAVAILABLE, "Too much waits for this client already.")
         turn = self._turn = Turn(self, host, request)
         if "websocket" in request.upgrade:

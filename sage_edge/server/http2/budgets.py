@@ -18,6 +18,7 @@ class Kind(Enum):
     PRIORITY = "PRIORITY frames"
     EMPTY = "empty DATA frames"
     WINDOW_UPDATE = "WINDOW_UPDATE frames"
+    BUFFERED_BYTES = "bytes of an address that wait"  # its account's, and no count of frames
 
 
 class BudgetFault(ConnectionFault):

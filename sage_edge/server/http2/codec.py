@@ -97,6 +97,15 @@ class Codec:
         """Whether a header block has begun and not ended."""
         return self._block_stream_id != 0
 
+    def let_go(self) -> None:
+        """Take nothing more, and hold on to nothing that holds on to this."""
+        self._take = ()
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come of a frame or a header block that is not here whole."""
+        return len(self._rest) + (self._block_bytes if self._block_stream_id else 0)
+
     def feed(self, data: bytes) -> None:
         """Take bytes; calls the handler for each frame that is complete.
 

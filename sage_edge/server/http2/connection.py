@@ -12,6 +12,7 @@ import structlog
 
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
+from sage_edge.core.budgets import HEAD_COST_FACTOR
 from sage_edge.core.exchange import Cause
 from sage_edge.server.carrier import Host
 from sage_edge.server.http2 import frames
@@ -44,14 +45,14 @@ class HTTP2Connection:
     def __init__(self, host: Host) -> None:
         limits = host.limits
         self._host = host
-        self._now = now = host.clock()
+        self._now = self._opened_at = now = host.clock()
         self._codec = Codec(self, max_list_bytes=DECODED_FACTOR * limits.max_header_bytes)
         self._out = Outbound()
         self._budgets = FrameBudgets(limits, now)
         self._streams = Streams(host, self._out, self._budgets)
         self._waits = Waits(limits, now)
         self._farewell = Farewell(self._out)
-        self._is_ack_due = True
+        self._held_bytes = 0  # of what is not whole, in its client's account
         self._is_closing = False
         self._out.control(
             frames.settings_frame(
@@ -100,12 +101,27 @@ class HTTP2Connection:
         self._now = self._host.clock()
         try:
             self._codec.feed(data)
+            self._charge_held()
         except ConnectionFault as fault:
             self._fail(fault)
         self._exchanges.run_new()
         self._close_if_over()
         if self._out.is_ready or self._is_closing:
             self._host.wake()
+
+    def _charge_held(self) -> None:
+        """Account for what has come and is not whole: a client may begin header blocks on any number of connections.
+
+        Raises:
+            BudgetFault: too much waits for the client's address already.
+        """
+        if self._is_closing:
+            return
+        account, held_bytes = self._host.account, HEAD_COST_FACTOR * self._codec.held_bytes
+        account.buffered_bytes += held_bytes - self._held_bytes
+        self._held_bytes = held_bytes
+        if held_bytes and self._codec.is_in_block and account.is_exhausted:
+            raise BudgetFault(Kind.BUFFERED_BYTES)
 
     def take_output(self, limit_bytes: int) -> bytes:
         """What is to be written now."""
@@ -130,6 +146,8 @@ class HTTP2Connection:
     def _check_time(self, now: float) -> None:
         if self._farewell.is_due(now):
             self._announce_end()
+        if now - self._opened_at > self._host.limits.header_seconds:
+            self._streams.is_limit_known = True  # or will never be
         self._streams.check_time(now)
         self._waits.check(now, self._codec, idle_since=None if self._streams else self._streams.idle_since)
 
@@ -157,11 +175,18 @@ class HTTP2Connection:
 
     def _end_streams(self, cause: Cause) -> None:
         self._is_closing = True
+        self._host.account.buffered_bytes -= self._held_bytes
+        self._held_bytes = 0
         self._streams.lose(cause)
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
         self._exchanges.end(exchange)
+
+    def let_go(self) -> None:
+        """Nothing more is asked of it: its codec, which calls it back, is left to itself."""
+        self._codec.let_go()
+        del self._codec
 
     # What the client says: `FrameHandler`.
 
@@ -242,9 +267,9 @@ class HTTP2Connection:
 
     def on_settings_ack(self) -> None:
         """The server's settings are sent once."""
-        if not self._is_ack_due:
+        if self._streams.is_limit_known:
             self._budgets.spend(Kind.SETTINGS, self._now)
-        self._is_ack_due = False
+        self._streams.is_limit_known = True
 
     def on_ping(self, payload: bytes, *, is_ack: bool) -> None:
         """Answer it (section 6.7). The answer to the server's own ends the drain's first step."""

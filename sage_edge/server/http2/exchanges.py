@@ -8,6 +8,7 @@ import structlog
 
 from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import Cause
+from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2.frames import ErrorCode
 from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
@@ -17,7 +18,7 @@ from sage_edge.server.http2.stream import Stream
 from sage_edge.server.http2.streams import Streams
 from sage_edge.server.http2.windows import ReceiveWindow
 from sage_edge.server.http_exchange import HTTPExchange
-from sage_edge.server.refusal import Asked, note_refusal
+from sage_edge.server.refusal import Asked, note_refusal, note_unbegun
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -61,8 +62,8 @@ class Exchanges:
             if not exchange.is_client_gone:
                 self._running += 1
                 self._host.run_exchange(exchange)
-            elif exchange.status or exchange.cause is not Cause.CLIENT_LEFT:
-                self._note_unbegun(exchange)  # no layer tells of it
+            else:
+                note_unbegun(self._host, exchange)  # no layer tells of it
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -77,11 +78,18 @@ class Exchanges:
         """
         host, streams = self._host, self._streams
         limits = host.limits
-        is_full = len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams
-        if is_full or host.account.is_exhausted:
-            host.metrics.limits_exceeded.add("streams" if is_full else "buffered_bytes")
-            self._note_refusal(stream_id, fields, None, "too many streams" if is_full else "too much waits for it")
-            streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
+        if len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams:
+            host.metrics.limits_exceeded.add("streams")
+            self._note_refusal(stream_id, fields, None, "too many streams")
+            if streams.is_limit_known:
+                streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
+            else:
+                streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        if host.account.is_exhausted and not _asks_for_health(fields):
+            host.metrics.limits_exceeded.add("buffered_bytes")
+            self._note_refusal(stream_id, fields, None, "too much waits for it")
+            streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
             return
         stream = Stream(streams, host, self._out, self._window, stream_id)
         stream.is_remote_closed = is_last
@@ -171,7 +179,7 @@ class Exchanges:
     def _refuse_body(self, stream: Stream, exchange: Exchange) -> None:
         """End a request whose body is too long, with an answer if there was none."""
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        if exchange not in self._new:  # otherwise it is told when it does not begin
+        if exchange.has_begun:  # otherwise it is told when it does not begin
             self._host.metrics.protocol_errors.add(HTTP_VERSION, status.name.lower())
         if exchange.progress.has_started:
             self._streams.reset(stream, ErrorCode.CANCEL, Cause.REFUSED)
@@ -180,17 +188,15 @@ class Exchanges:
         _answer(stream, status, exchange.answer_fields)
         exchange.lose_client(Cause.REFUSED)
 
-    def _note_unbegun(self, exchange: Exchange) -> None:
-        scope = exchange.scope
-        asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
-        status = HTTPStatus(exchange.status) if exchange.status else None
-        reason = exchange.cause.value if exchange.cause and not status else ""
-        note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=exchange.stream_id)
-
     def _note_refusal(self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str = "") -> Field:
         said = dict(fields)
         asked = Asked(said.get(b":method", b"-").decode("latin-1"), said.get(b":path", b"-"), fields)
         return note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=stream_id)
+
+
+def _asks_for_health(fields: list[Field]) -> bool:
+    """Whether a balancer asks how the edge is, which its other clients do not change."""
+    return any(name == b":path" and value in HEALTH_PATHS for name, value in fields)
 
 
 def _answer(stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:
@@ -213,7 +219,8 @@ def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: 
     """
     limits = host.limits
     request = read_request(fields)
-    if sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields]) > limits.max_header_bytes:
+    head_bytes = sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields])
+    if head_bytes > limits.max_header_bytes:
         raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     stream.missing_bytes = length = request.content_length
     if length is not None and length > limits.max_body_bytes:
@@ -221,9 +228,12 @@ def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: 
     if is_last and length and not request.protocol:
         raise MalformedError("a body was announced and none came")
     if request.protocol:
-        return _open_websocket(request, stream, host)
+        websocket = _open_websocket(request, stream, host)
+        websocket.head_bytes = head_bytes
+        return websocket
     scope = http_scope(host, HTTP_VERSION, request.method, request.target, request.fields)
     exchange = HTTPExchange(scope, host.new_event, stream)
+    exchange.head_bytes = head_bytes
     if not is_last and any(name == b"expect" and value.lower() == b"100-continue" for name, value in request.fields):
         exchange.want = stream.send_continue
     return exchange

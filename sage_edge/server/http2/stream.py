@@ -110,6 +110,13 @@ class Stream:
         """Send a piece of the body, when its turn comes."""
         if self.is_aborted or self.has_ended:
             return
+        if (
+            self.send_window_bytes <= 0
+            and self._host.account.is_exhausted
+            and self.written_bytes < STALL_PROGRESS_BYTES
+        ):
+            self._streams.give_up(self)
+            return
         if size := len(data):
             self.has_ended = is_last
             self.queue.append(data)

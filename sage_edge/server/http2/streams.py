@@ -17,6 +17,9 @@ from sage_edge.server.http2.stream import Stream
 
 log = structlog.get_logger(__name__)
 
+EXHAUSTED_STALL_SECONDS = 2.0
+"""How long a client may take nothing of an answer while others of its address are refused for want of room."""
+
 _CAUSES = {
     ErrorCode.CANCEL: Cause.STALLED,
     ErrorCode.NO_ERROR: Cause.STALLED,
@@ -37,6 +40,7 @@ class Streams:
     Attributes:
         latest_id: the highest number that the client has given a stream; 0 before the first.
         idle_since: when the last of them ended; seconds of the host's clock.
+        is_limit_known: the client has the server's settings, and so knows how many it may open at once.
         send_window_bytes: what the client takes at first on a new one.
     """
 
@@ -48,6 +52,7 @@ class Streams:
         self._closed = ClosedStreams()
         self.latest_id = 0
         self.idle_since = host.clock()
+        self.is_limit_known = False
         self.send_window_bytes = frames.DEFAULT_WINDOW_BYTES
 
     def __len__(self) -> int:
@@ -169,6 +174,13 @@ class Streams:
         self._closed.note(stream_id, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream_id, code))
 
+    def give_up(self, stream: Stream) -> None:
+        """Reset one whose client has never taken anything of it, and whose address has no room for more."""
+        self._host.metrics.limits_exceeded.add(Kind.BUFFERED_BYTES.name.lower())
+        self._drop(stream, Ending.SERVER_RESET, Cause.STALLED)
+        self.refuse_kindly(stream.stream_id, ErrorCode.CANCEL)
+        self._host.wake()
+
     def note_reset(self, stream: Stream) -> None:
         """The client has given it up."""
         self._drop(stream, Ending.CLIENT_RESET)
@@ -208,10 +220,13 @@ class Streams:
             BudgetFault: too many of them have.
         """
         limits = self._host.limits
+        stall_seconds = limits.stall_seconds
+        if self._host.account.is_exhausted:
+            stall_seconds = min(stall_seconds, EXHAUSTED_STALL_SECONDS)
         for stream in self:
             if stream.is_body_late(now, limits.body_seconds):
                 log.debug("request body stalled", stream=stream.stream_id)
                 self.reset(stream, ErrorCode.NO_ERROR if stream.has_ended else ErrorCode.CANCEL)
-            elif stream.is_stalled(now, limits.stall_seconds):
+            elif stream.is_stalled(now, stall_seconds):
                 log.debug("client does not read", stream=stream.stream_id)
                 self.reset(stream, ErrorCode.CANCEL)

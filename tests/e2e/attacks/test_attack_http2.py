@@ -10,10 +10,11 @@ from contextlib import ExitStack
 import pytest
 
 from tests.e2e.attacks.conftest import MakeTarget
-from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, rss_bytes, siege
+from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, open_tls, rss_bytes, siege
 from tests.kit.frames import (
     END_HEADERS,
     END_STREAM,
+    PREFACE,
     Code,
     FrameClient,
     Kind,
@@ -225,6 +226,16 @@ def test_requests_that_never_end(target: Target) -> None:
         client.send(*(headers(client.next_id(), request(b"/read", b"POST"), end_stream=False) for _ in range(250)))
         hold(client)
         assert not client.goaways
+
+
+def test_clients_that_ask_for_much_and_leave_at_once(fresh: Target) -> None:
+    # No connection of theirs goes over any limit.
+    asked = b"".join(headers(stream_id, request(b"/ignore")) for stream_id in range(1, 501, 2))
+    with siege(fresh, "asked and left", connections=100):
+        for _ in range(100):
+            with open_tls(fresh, http2=True) as sock:
+                sock.sendall(PREFACE + settings({}) + asked)
+            time.sleep(0.01)
 
 
 def test_requests_that_are_abandoned_again_and_again(make_target: MakeTarget) -> None:

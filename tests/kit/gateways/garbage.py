@@ -16,11 +16,13 @@ _streams: set[object] = set()
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """By path: /collected, /events (for ever), /upload, a WebSocket that echoes, or a few bytes; no lifespan."""
+    """By path: /collected, /events, /wait, /upload, a WebSocket that echoes, or a few bytes; no lifespan."""
     if scope["type"] == "websocket":
         await _echo(receive, send)
     elif scope["path"] == "/events":
         await _stream(send)
+    elif scope["path"] == "/wait":
+        await _wait()
     else:
         assert scope["type"] == "http"
         while scope["path"] == "/upload" and (await receive()).get("more_body"):
@@ -47,6 +49,15 @@ async def _stream(send: Any) -> None:
         while True:
             await send({"type": "http.response.body", "body": EVENT, "more_body": True})
             await _sleep(PAUSE_SECONDS)
+    finally:
+        _streams.discard(stream)
+
+
+async def _wait() -> None:
+    stream = object()
+    _streams.add(stream)
+    try:
+        await _sleep(3600)
     finally:
         _streams.discard(stream)
 
