@@ -74,30 +74,34 @@ class Collector:
         pid = os.getpid()
         settled_bytes = resident_bytes(pid)
         leftovers = Leftovers(settled_bytes)
-        collected_at = trimmed_at = 0.0  # until when each is left alone
+        rested_at = given_back_at = 0.0
         while True:
             await trio.sleep(LOOK_SECONDS)
             now_bytes = resident_bytes(pid)
             open_count = self.count_open()
             leftovers.note(open_count)
             began_at = perf_counter()
-            if is_due(
+            is_grown = is_due(
                 young_collections=gc.get_count()[2],
                 open_count=open_count,
                 grown_bytes=now_bytes - settled_bytes,
-                is_rested=began_at >= collected_at,
-            ):
-                gc.collect()
-                ended_at = perf_counter()
-                collected_at = ended_at + LEAST_REST * (ended_at - began_at)
-            elif began_at < trimmed_at or not leftovers.are_worth_it(now_bytes, open_count):
+                is_rested=began_at >= rested_at,
+            )
+            if not is_grown and (began_at < given_back_at or not leftovers.are_worth_it(now_bytes, open_count)):
                 continue
-            began_at = perf_counter()
+            # Before memory is given back, too: what Python keeps for lists and the like to come lies between what is free.
+            gc.collect()
+            rested_at = _rest(began_at)
             give_back()
-            ended_at = perf_counter()
-            trimmed_at = ended_at + LEAST_REST * (ended_at - began_at)
+            given_back_at = _rest(began_at)
             settled_bytes = resident_bytes(pid)
             leftovers.settle(settled_bytes, open_count)
+
+
+def _rest(began_at: float) -> float:
+    """Until when to leave alone what began then and is done now."""
+    ended_at = perf_counter()
+    return ended_at + LEAST_REST * (ended_at - began_at)
 
 
 class Leftovers:
