@@ -32,28 +32,38 @@ class Metrics(Registry):
             "sage_edge_request_body_bytes", "Bytes of bodies and messages received.", "mount", "protocol"
         )
         self.sent_bytes = counter(
-            "sage_edge_response_body_bytes", "Bytes of bodies and messages sent.", "mount", "protocol"
+            "sage_edge_response_body_bytes",
+            "Bytes of bodies and messages sent, but for what still waited where an answer was cut.",
+            "mount",
+            "protocol",
         )
         self.events = counter(
             "sage_edge_events", "Pieces of event streams that the application sent.", "mount", "protocol"
         )
         self.first_byte_seconds = histogram(
             "sage_edge_time_to_first_byte_seconds",
-            "From a request's head to the head of its answer.",
+            "From the end of a request to the head of its answer.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.first_event_seconds = histogram(
             "sage_edge_time_to_first_event_seconds",
-            "From a request's head to the first event of its answer.",
+            "From the end of a request to the first event of its answer.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.between_events_seconds = histogram(
             "sage_edge_time_between_events_seconds",
-            "From one event of an answer to the next.",
+            "From one event of an answer, or from when its client had room for the next, to the next.",
+            "mount",
+            "protocol",
+            bounds=GAP_BOUNDS,
+        )
+        self.client_wait_seconds = histogram(
+            "sage_edge_client_wait_seconds",
+            "For how long an answer had to wait until its client took what was sent.",
             "mount",
             "protocol",
             bounds=GAP_BOUNDS,
