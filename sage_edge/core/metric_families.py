@@ -85,9 +85,14 @@ class Metrics(Registry):
             "cause",
             bounds=SHORT_BOUNDS,
         )
+        self.loop_lag_seconds = gauge(
+            "sage_edge_loop_lag_seconds",
+            "How late the edge's own event loop was: the longest delay of the last 30 seconds.",
+            merging="max",
+        )
         self.gateway_lag_seconds = gauge(
             "sage_edge_gateway_loop_lag_seconds",
-            "How long a gateway's event loop took, or takes until now, to answer.",
+            "How long a gateway's event loop took, or takes until now, to answer: the longest of the last 30 seconds.",
             "mount",
             merging="max",
         )

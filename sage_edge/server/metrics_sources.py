@@ -43,7 +43,7 @@ def observe_gateway(metrics: Metrics, mount: str, thread: GatewayThread) -> None
 
     def refresh() -> None:
         to_gateway, to_edge = thread.waiting_calls
-        metrics.gateway_lag_seconds.of(mount).number = thread.lag_seconds
+        metrics.gateway_lag_seconds.of(mount).number = thread.longest_lag_seconds
         metrics.bridge_queue.of(mount, "to_gateway").number = to_gateway
         metrics.bridge_queue.of(mount, "to_edge").number = to_edge
 
