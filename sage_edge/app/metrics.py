@@ -91,7 +91,7 @@ class MetricsLayer:
         self._ended.clear()
 
     def _count_cancellation(self, exchange: Exchange, now: float) -> None:
-        cause = (exchange.cause or Cause.ERROR).value.replace(" ", "_")
+        cause = (exchange.cause or Cause.ERROR).label
         self._metrics.cancellations.add(exchange.mount, cause)
         if exchange.timeline.lost_at is not None:
             seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)

@@ -35,6 +35,11 @@ class Cause(Enum):
     PROTOCOL_ERROR = "protocol error"
     ERROR = "error"  # of the application
 
+    @property
+    def label(self) -> str:
+        """As metrics have it."""
+        return self.name.lower()
+
 
 class ClientDisconnectedError(OSError):
     """Raised from `send` once the client has gone (ASGI spec_version 2.4)."""

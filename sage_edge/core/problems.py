@@ -1,4 +1,8 @@
-"""The last things that went wrong, for the status page: a few short lines, without what clients sent."""
+"""The last things that went wrong, for the status page: a few short lines.
+
+Of what clients sent they have a request's path, without its query, and no more; of the gateway, the messages of its own
+log and of its faults.
+"""
 
 from __future__ import annotations
 

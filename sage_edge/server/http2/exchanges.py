@@ -17,7 +17,7 @@ from sage_edge.server.http2.stream import Stream
 from sage_edge.server.http2.streams import Streams
 from sage_edge.server.http2.windows import ReceiveWindow
 from sage_edge.server.http_exchange import HTTPExchange
-from sage_edge.server.refusal import Asked, note_refusal
+from sage_edge.server.refusal import Asked, note_left, note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -53,16 +53,16 @@ class Exchanges:
     def run_new(self) -> None:
         """Begin those that came with the last bytes.
 
-        Only once all of these are gone through: what was reset in the same breath need not begin, and a small body
-        has come too.
+        Only once all of these are gone through: what was reset in the same breath need not begin, and is told of as
+        no layer will; and a small body has come too.
         """
         new, self._new = self._new, []
         for exchange in new:
             if not exchange.is_client_gone:
                 self._running += 1
                 self._host.run_exchange(exchange)
-            elif exchange.status or exchange.cause is not Cause.CLIENT_LEFT:
-                self._note_unbegun(exchange)  # no layer tells of it
+            else:
+                self._note_unbegun(exchange)
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
@@ -143,11 +143,13 @@ class Exchanges:
             BudgetFault: a stream was reset for it, one too many.
         """
         size_bytes = len(data)
-        if not stream.count_announced(size_bytes, is_last=is_last):
+        exchange = stream.exchange
+        is_answered = exchange is None or stream.has_ended
+        # Whoever has been answered need not send the rest.
+        if not stream.count_announced(size_bytes, is_last=is_last and not is_answered):
             self._window.credit(size_bytes)
             self._streams.reset(stream, ErrorCode.PROTOCOL_ERROR)  # section 8.1.1
             return
-        exchange = stream.exchange
         stream.is_remote_closed = is_last
         if exchange is None or stream.has_ended:
             # Answered before all of it had come. It is let in, up to the stream's window, since not every
@@ -184,6 +186,9 @@ class Exchanges:
         scope = exchange.scope
         asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
         status = HTTPStatus(exchange.status) if exchange.status else None
+        if exchange.cause is Cause.CLIENT_LEFT and status is None:
+            note_left(self._host, HTTP_VERSION, asked, stream=exchange.stream_id)
+            return
         reason = exchange.cause.value if exchange.cause and not status else ""
         note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=exchange.stream_id)
 
