@@ -1,7 +1,7 @@
 """The last things that went wrong, for the status page: a few short lines.
 
-Of what clients sent they have a request's path, without its query, and no more; of the gateway, the messages of its own
-log and of its faults.
+Of what clients sent, the edge's own lines have a request's path, without its query, and no more. The gateway's say
+what it logs, but for what its patterns are filled with.
 """
 
 from __future__ import annotations
