@@ -79,7 +79,11 @@ def read_to_the_end(sock: socket.socket) -> bytes:
 
 def wait_for_body(sock: socket.socket) -> None:
     """Read so much that the gateway has sent its body, which is one message."""
-    assert len(sock.recv(BEGUN_BYTES, socket.MSG_WAITALL)) == BEGUN_BYTES
+    left_bytes = BEGUN_BYTES
+    while left_bytes:
+        piece = sock.recv(left_bytes)
+        assert piece
+        left_bytes -= len(piece)
 
 
 def ask(path: str, *, version: str = "1.1", connection: str = "keep-alive") -> bytes:
