@@ -50,7 +50,7 @@ class AccessLogLayer:
             "path": target.decode("latin-1"),
             "status": exchange.status or "-",
             "received_bytes": exchange.received_bytes,
-            "sent_bytes": exchange.sent_bytes,
+            "sent_bytes": exchange.passed_on_bytes,
             "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
             "ending": exchange.ending,
             "mount": exchange.mount,
@@ -61,9 +61,9 @@ class AccessLogLayer:
         if exchange.trace_id:
             fields["trace_id"] = exchange.trace_id
         if timeline.first_byte_at is not None:
-            fields["first_byte_ms"] = _milliseconds(timeline.first_byte_at - timeline.began_at)
+            fields["first_byte_ms"] = _milliseconds(timeline.first_byte_at - timeline.received_at)
         if timeline.first_event_at is not None:
-            fields["first_event_ms"] = _milliseconds(timeline.first_event_at - timeline.began_at)
+            fields["first_event_ms"] = _milliseconds(timeline.first_event_at - timeline.received_at)
         if timeline.is_event_stream:
             fields["events"] = timeline.events
         if exchange.stream_id is not None:

@@ -20,6 +20,7 @@ from sage_edge.app.called import CalledExchange
 from sage_edge.app.exchange import Exchange, contain, take_exchange
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.core.exchange import (
+    WINDOW_BYTES,
     ClientDisconnectedError,
     Inbox,
     LifespanUnsupportedError,
@@ -175,6 +176,8 @@ class _EdgePart:
         if not self._exchange.is_congested:
             cost_bytes, self._owed_bytes = self._owed_bytes, 0
             self.restore_cost(cost_bytes)
+        elif self._owed_bytes + self._written.unreturned_bytes > WINDOW_BYTES:
+            self._exchange.timeline.note_full()  # many small messages come to that before their bytes do
 
     def restore_cost(self, cost_bytes: int) -> None:
         """Return credit, in batches."""

@@ -56,9 +56,12 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
         route = decide(_request_line(scope), self._prefixes)
         match route.target:
             case Target.REFUSED:
+                if route.is_own:
+                    note_mount(scope, HEALTH_MOUNT)
                 allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
                 await send_error(scope, send, route.status, route.detail, allow)
             case Target.HEALTH | Target.LANDING if scope["type"] == "websocket":
+                note_mount(scope, HEALTH_MOUNT)
                 await send_error(scope, send, HTTPStatus.NOT_FOUND, "No WebSocket is served at this path.")
             case Target.HEALTH | Target.LANDING:
                 await self._pass_on(self._health, route, scope, receive, send)

@@ -73,7 +73,7 @@ class Exchange(ABC):
         status: of the answer, 101 for an accepted WebSocket; 0 before it has begun.
         head_bytes: of the request, as it was sent.
         received_bytes: of the request's body, or of a WebSocket's messages.
-        sent_bytes: the same of the answer; none for HEAD.
+        sent_bytes: the same of the answer, as the server accepted it; none for HEAD.
         has_begun: its application was started, so that the layers tell how it went.
         is_client_gone: the client left, maybe after it had all of its answer.
         cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
@@ -85,6 +85,7 @@ class Exchange(ABC):
         stream_id: the stream's number over HTTP/2; None over http/1.1.
         waiting_bytes: of the answer, accepted and not yet on their way to the client.
         find_meter: where set, called once the answer is an event stream, for where its events are counted.
+        note_wait: where set, called with the seconds that the answer had to wait for its client to take what was sent.
         note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
@@ -112,6 +113,7 @@ class Exchange(ABC):
         self.stream_id: int | None = None
         self.waiting_bytes = 0
         self.find_meter: Callable[[Exchange], EventMeter] | None = None
+        self.note_wait: Callable[[Exchange, float], None] | None = None
         self.note_event: Callable[[bytes], None] | None = None
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
@@ -142,6 +144,11 @@ class Exchange(ABC):
         if self.cause is not None:
             return self.cause.value
         return "complete" if self.has_ended_well else Cause.ERROR.value
+
+    @property
+    def passed_on_bytes(self) -> int:
+        """Of what was sent, what is on its way, or will be: what waited when the answer was cut never is."""
+        return self.sent_bytes if self.cause is None else max(0, self.sent_bytes - self.waiting_bytes)
 
     @property
     def is_congested(self) -> bool:
@@ -265,6 +272,7 @@ class Exchange(ABC):
         self.is_client_gone = True
         if not self.has_ended_well:
             self.note_cause(cause)
+        self._note_room()
         self.deliver(self._disconnect_message())
         self._wake_sender()
         self._cancel_if_abandoned()
@@ -290,14 +298,25 @@ class Exchange(ABC):
     def note_waiting(self, size_bytes: int) -> None:
         """So much was accepted for the client and waits for its turn."""
         self.waiting_bytes += size_bytes
+        if self.waiting_bytes > HIGH_WATER_BYTES:
+            self.timeline.note_full()
 
     def note_written(self, size_bytes: int) -> None:
         """So much of what waited is on its way."""
         self.waiting_bytes -= size_bytes
+        if self.timeline.waited_since is not None and self.waiting_bytes <= LOW_WATER_BYTES:
+            self._note_room()
         if self._sink is not None:
             self._sink.restore(size_bytes)
         elif self._room_came is not None and self.waiting_bytes <= LOW_WATER_BYTES:
             self._wake_sender()
+
+    def _note_room(self) -> None:
+        since = self.timeline.waited_since
+        if since is not None:
+            seconds = self.timeline.note_room(since)
+            if self.note_wait is not None:
+                self.note_wait(self, seconds)
 
     def _disconnect_message(self) -> Message:
         return {"type": "http.disconnect"}

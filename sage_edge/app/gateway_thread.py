@@ -17,6 +17,8 @@ from typing import Any
 import structlog
 import trio
 
+from sage_edge.core.recent import RecentMaximum
+
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 0.2
@@ -43,6 +45,7 @@ class GatewayThread:
         self._stop_seconds = 0.0
         self._asked_at: float | None = None
         self._lag_seconds = 0.0
+        self._recent_lag = RecentMaximum()
 
     def post(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run a function in the gateway's loop. Dropped, as everything is, once that has ended."""
@@ -65,7 +68,9 @@ class GatewayThread:
             asked_at = self._asked_at = trio.current_time()
             self.post(self.post_to_edge, answered.set)
             await answered.wait()
-            self._lag_seconds = trio.current_time() - asked_at
+            now = trio.current_time()
+            self._lag_seconds = now - asked_at
+            self._recent_lag.note(self._lag_seconds, now)
             self._asked_at = None
             await trio.sleep(HEARTBEAT_SECONDS)
 
@@ -75,6 +80,11 @@ class GatewayThread:
         if self._asked_at is None:
             return self._lag_seconds
         return max(self._lag_seconds, trio.current_time() - self._asked_at)
+
+    @property
+    def longest_lag_seconds(self) -> float:
+        """The longest of the last while, for who looks now and then."""
+        return max(self._recent_lag.at(trio.current_time()), self.lag_seconds)
 
     @property
     def is_blocked(self) -> bool:

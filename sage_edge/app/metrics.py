@@ -13,6 +13,7 @@ from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.core.exchange import Cause
 from sage_edge.core.metric_families import Metrics
+from sage_edge.core.metrics import Histogram
 from sage_edge.core.timeline import EventMeter
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "WEBSOCKET"})
@@ -42,7 +43,9 @@ class MetricsLayer:
         self._kinds: dict[_Key, _Kind] = {}
         self._meters: dict[tuple[str, str], EventMeter] = {}
         self._ended: list[_Ended] = []
-        self._when_done, self._find_meter_of = self._note, self._find_meter  # bound once, not for each request
+        self._waits: dict[tuple[str, str], Histogram] = {}
+        # Bound once, not for each request.
+        self._when_done, self._find_meter_of, self._note_wait_of = self._note, self._find_meter, self._note_wait
         metrics.refresh_with(self._count)
         metrics.refresh_with(self._count_in_flight)
         metrics.refresh_with(self._count_events)
@@ -53,6 +56,7 @@ class MetricsLayer:
         if exchange is not None:
             self._in_flight.add(exchange)
             exchange.find_meter = self._find_meter_of
+            exchange.note_wait = self._note_wait_of
             exchange.when_done(self._when_done)
         return self._application(scope, receive, send)
 
@@ -60,14 +64,14 @@ class MetricsLayer:
         """Take down how a request went; it is counted with others, since one by one costs twice as much."""
         self._in_flight.discard(exchange)
         scope, timeline = exchange.scope, exchange.timeline
-        now, began_at, first_byte_at = timeline.clock(), timeline.began_at, timeline.first_byte_at
+        now, first_byte_at = timeline.clock(), timeline.first_byte_at
         self._ended.append(
             (
                 (exchange.mount, scope["http_version"], scope.get("method", "WEBSOCKET"), exchange.status),
                 exchange.received_bytes,
-                exchange.sent_bytes,
-                now - began_at,
-                None if first_byte_at is None else first_byte_at - began_at,
+                exchange.passed_on_bytes,
+                now - timeline.began_at,
+                None if first_byte_at is None else first_byte_at - timeline.received_at,
             )
         )
         if len(self._ended) >= COUNTED_AT_ONCE:
@@ -87,7 +91,7 @@ class MetricsLayer:
         self._ended.clear()
 
     def _count_cancellation(self, exchange: Exchange, now: float) -> None:
-        cause = (exchange.cause or Cause.ERROR).value.replace(" ", "_")
+        cause = (exchange.cause or Cause.ERROR).label
         self._metrics.cancellations.add(exchange.mount, cause)
         if exchange.timeline.lost_at is not None:
             seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)
@@ -109,6 +113,13 @@ class MetricsLayer:
                 metrics.first_event_seconds.of(*key), metrics.between_events_seconds.of(*key)
             )
         return meter
+
+    def _note_wait(self, exchange: Exchange, seconds: float) -> None:
+        key = (exchange.mount, exchange.scope["http_version"])
+        waits = self._waits.get(key)
+        if waits is None:
+            waits = self._waits[key] = self._metrics.client_wait_seconds.of(*key)
+        waits.observe(seconds)
 
     def _count_events(self) -> None:
         """Each is the first of its stream or comes after another: that is counted already, event by event."""

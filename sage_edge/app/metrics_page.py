@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -32,7 +32,6 @@ class MetricsPage:
     def __init__(self, families: Sequence[Family], take_snapshot: Callable[[], Snapshot]) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_SnapshotCollector(families, take_snapshot))
-        ProcessCollector(registry=self._registry)  # CPU, memory and descriptors of this process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -87,7 +87,7 @@ def _end(span: Span, method: str, exchange: Exchange) -> None:
     timeline = exchange.timeline
     attributes: dict[str, str | int | Sequence[str]] = {
         "http.request.body.size": exchange.received_bytes,
-        "http.response.body.size": exchange.sent_bytes,
+        "http.response.body.size": exchange.passed_on_bytes,
         "sage_edge.mount": exchange.mount,
         "sage_edge.ending": exchange.ending,
     }

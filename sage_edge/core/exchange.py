@@ -35,6 +35,11 @@ class Cause(Enum):
     PROTOCOL_ERROR = "protocol error"
     ERROR = "error"  # of the application
 
+    @property
+    def label(self) -> str:
+        """As metrics have it."""
+        return self.name.lower()
+
 
 class ClientDisconnectedError(OSError):
     """Raised from `send` once the client has gone (ASGI spec_version 2.4)."""
@@ -85,21 +90,25 @@ class SendWindow:
 
 
 class ReceiveWindow:
-    """The consumer's side: says when to return credit, in batches, since each costs a wake-up."""
+    """The consumer's side: says when to return credit, in batches, since each costs a wake-up.
+
+    Attributes:
+        unreturned_bytes: were consumed, and the producer does not know it yet.
+    """
 
     def __init__(self) -> None:
-        self._unreturned_bytes = 0
+        self.unreturned_bytes = 0
 
     def consume(self, cost_bytes: int) -> int:
         """Note a consumed message; the bytes of credit to return to the producer now, often 0."""
-        self._unreturned_bytes += cost_bytes
-        if self._unreturned_bytes <= WINDOW_BYTES // 4:
+        self.unreturned_bytes += cost_bytes
+        if self.unreturned_bytes <= WINDOW_BYTES // 4:
             return 0
         return self.consume_rest()
 
     def consume_rest(self) -> int:
         """The bytes of credit that are still to be returned: the consumer has nothing left to consume."""
-        credit_bytes, self._unreturned_bytes = self._unreturned_bytes, 0
+        credit_bytes, self.unreturned_bytes = self.unreturned_bytes, 0
         return credit_bytes
 
 

@@ -16,6 +16,32 @@ SHORT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 """Seconds that should be few: handshakes, and the end of what nobody waits for."""
 
 
+CONNECTION_REFUSALS = ("limit", "client_limit", "no_resources")
+"""Why a connection is not served."""
+HANDSHAKE_FAILURES = (
+    "timeout",
+    "client_left",
+    "no_protocol",
+    "not_tls",
+    "version",
+    "no_shared_cipher",
+    "client_certificate",
+    "alert",
+    "other",
+)
+"""Why a TLS handshake is not completed."""
+LIMITS = ("streams", "buffered_bytes", "reset", "ping", "settings", "priority", "empty", "window_update")
+"""Of an HTTP/2 connection: the bounds of what is open and waits, and the budgets of frames."""
+PROTOCOL_ERRORS = (
+    ("proxy", "malformed_header"),
+    ("proxy", "timeout"),
+    ("websocket", "protocol_error"),
+    ("websocket", "invalid_frame_payload_data"),
+    ("websocket", "message_too_big"),
+)
+"""Protocols and kinds, where these are few. HTTP's are phrases of statuses, and HTTP/2's error codes."""
+
+
 class Metrics(Registry):
     """The figures of one process."""
 
@@ -32,28 +58,38 @@ class Metrics(Registry):
             "sage_edge_request_body_bytes", "Bytes of bodies and messages received.", "mount", "protocol"
         )
         self.sent_bytes = counter(
-            "sage_edge_response_body_bytes", "Bytes of bodies and messages sent.", "mount", "protocol"
+            "sage_edge_response_body_bytes",
+            "Bytes of bodies and messages sent, but for what still waited where an answer was cut.",
+            "mount",
+            "protocol",
         )
         self.events = counter(
             "sage_edge_events", "Pieces of event streams that the application sent.", "mount", "protocol"
         )
         self.first_byte_seconds = histogram(
             "sage_edge_time_to_first_byte_seconds",
-            "From a request's head to the head of its answer.",
+            "From the end of a request to the head of its answer.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.first_event_seconds = histogram(
             "sage_edge_time_to_first_event_seconds",
-            "From a request's head to the first event of its answer.",
+            "From the end of a request to the first event of its answer.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.between_events_seconds = histogram(
             "sage_edge_time_between_events_seconds",
-            "From one event of an answer to the next.",
+            "From one event of an answer, or from when its client had room for the next, to the next.",
+            "mount",
+            "protocol",
+            bounds=GAP_BOUNDS,
+        )
+        self.client_wait_seconds = histogram(
+            "sage_edge_client_wait_seconds",
+            "For how long an answer had to wait until its client took what was sent.",
             "mount",
             "protocol",
             bounds=GAP_BOUNDS,
@@ -75,9 +111,14 @@ class Metrics(Registry):
             "cause",
             bounds=SHORT_BOUNDS,
         )
+        self.loop_lag_seconds = gauge(
+            "sage_edge_loop_lag_seconds",
+            "How late the edge's own event loop was: the longest delay of the last 30 seconds.",
+            merging="max",
+        )
         self.gateway_lag_seconds = gauge(
             "sage_edge_gateway_loop_lag_seconds",
-            "How long a gateway's event loop took, or takes until now, to answer.",
+            "How long a gateway's event loop took, or takes until now, to answer: the longest of the last 30 seconds.",
             "mount",
             merging="max",
         )
@@ -90,27 +131,43 @@ class Metrics(Registry):
         )
         self.connections_accepted = counter("sage_edge_connections_accepted", "Connections that were accepted.")
         self.connections_refused = counter(
-            "sage_edge_connections_refused", "Connections that were not served.", "reason"
+            "sage_edge_connections_refused",
+            "Connections that were not served.",
+            "reason",
+            known=[(reason,) for reason in CONNECTION_REFUSALS],
         )
         self.handshake_seconds = histogram(
             "sage_edge_tls_handshake_seconds", "TLS handshakes that were completed.", bounds=SHORT_BOUNDS
         )
         self.handshake_failures = counter(
-            "sage_edge_tls_handshake_failures", "TLS handshakes that were not completed.", "reason"
+            "sage_edge_tls_handshake_failures",
+            "TLS handshakes that were not completed.",
+            "reason",
+            known=[(reason,) for reason in HANDSHAKE_FAILURES],
         )
         self.protocol_errors = counter(
-            "sage_edge_protocol_errors", "Breaches of a protocol by clients.", "protocol", "kind"
+            "sage_edge_protocol_errors",
+            "Breaches of a protocol by clients.",
+            "protocol",
+            "kind",
+            known=PROTOCOL_ERRORS,
         )
         self.limits_exceeded = counter(
-            "sage_edge_limits_exceeded", "Limits of an HTTP/2 connection that a client went over.", "kind"
+            "sage_edge_limits_exceeded",
+            "Limits of an HTTP/2 connection that a client went over.",
+            "kind",
+            known=[(kind,) for kind in LIMITS],
         )
         self.certificate_reloads = counter(
-            "sage_edge_certificate_reloads", "Changed certificates that were taken, or refused.", "result"
+            "sage_edge_certificate_reloads",
+            "Changed certificates that were taken, or refused.",
+            "result",
+            known=[("done",), ("refused",)],
         )
         self.phase = gauge("sage_edge_phase", "1 for the phase of life that the edge is in.", "phase")
         self.readiness_check = gauge(
             "sage_edge_readiness_check",
-            "1 where a check of /readyz is passed, 0 where it is not.",
+            "1 where a check that /readyz goes by is passed, 0 where it is not.",
             "check",
             merging="min",
         )
@@ -121,6 +178,16 @@ class Metrics(Registry):
             "sage_edge_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires, as a Unix time.",
             merging="min",
+        )
+        self.process_cpu_seconds = counter("sage_edge_process_cpu_seconds", "Processor time of the edge's processes.")
+        self.process_resident_bytes = gauge(
+            "sage_edge_process_resident_memory_bytes", "Resident memory of the edge's processes, in sum."
+        )
+        self.process_open_fds = gauge(
+            "sage_edge_process_open_fds", "Open file descriptors of the process that has the most.", merging="max"
+        )
+        self.process_max_fds = gauge(
+            "sage_edge_process_max_fds", "File descriptors that a process may have open.", merging="min"
         )
         self.dropped_log_lines = counter("sage_edge_log_lines_dropped", "Log lines that could not be written in time.")
         self.build_info = gauge(

@@ -175,10 +175,15 @@ class Registry:
         """What there is, in order."""
         return [values.family for values in self._families]
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Values:
+    def _counter(self, name: str, meaning: str, *labels: str, known: Iterable[Labels] = ()) -> Values:
+        """A family of counters.
+
+        Those without labels, and those whose labels are known, are there from the beginning: the first count is seen
+        as an increase, which from nothing to something is none.
+        """
         values = self._values(Family(name, "counter", meaning, labels))
-        if not labels:
-            values.of()  # there from the beginning, so that the first count is seen as an increase
+        for each in known if labels else [()]:
+            values.of(*each)
         return values
 
     def _gauge(self, name: str, meaning: str, *labels: str, merging: Literal["sum", "min", "max"] = "sum") -> Values:

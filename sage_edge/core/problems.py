@@ -1,4 +1,8 @@
-"""The last things that went wrong, for the status page: a few short lines, without what clients sent."""
+"""The last things that went wrong, for the status page: a few short lines.
+
+Of what clients sent, the edge's own lines have a request's path, without its query, and no more. The gateway's say
+what it logs, but for what its patterns are filled with.
+"""
 
 from __future__ import annotations
 

@@ -34,11 +34,13 @@ class Check:
         is_ok: whether it is as it should be.
         detail: one line for a person.
         measures: figures with their unit in the name, for machines.
+        decides: whether readiness goes by it; it is for information otherwise, and always ok.
     """
 
     is_ok: bool
     detail: str
     measures: Mapping[str, float | int | str] = field(default_factory=dict)
+    decides: bool = True
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Route:
         status: set for REFUSED.
         detail: one sentence for the client; set for REFUSED.
         allow: the methods of an Allow header, for 405 (RFC 9110 section 15.5.6).
+        is_own: the path is one of the edge's own pages, of which something is asked that they do not do.
     """
 
     target: Target
@@ -76,6 +77,7 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     detail: str = ""
     allow: Sequence[str] = ()
+    is_own: bool = False
 
 
 def normalise_prefix(text: str) -> str:
@@ -131,7 +133,8 @@ def decide(request: RequestLine, prefixes: Sequence[str]) -> Route:
 def _read_only(request: RequestLine, route: Route) -> Route:
     if request.method in READ_METHODS:
         return route
-    return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not supported here.", allow=READ_METHODS)
+    detail = f"{request.method} is not supported here."
+    return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, detail, allow=READ_METHODS, is_own=True)
 
 
 def _origin_form(request: RequestLine) -> bytes | None:
@@ -170,5 +173,5 @@ def _malformation(raw_path: bytes) -> str | None:
     return None
 
 
-def _refuse(status: HTTPStatus, detail: str, *, allow: Sequence[str] = ()) -> Route:
-    return Route(Target.REFUSED, status=status, detail=detail, allow=allow)
+def _refuse(status: HTTPStatus, detail: str, *, allow: Sequence[str] = (), is_own: bool = False) -> Route:
+    return Route(Target.REFUSED, status=status, detail=detail, allow=allow, is_own=is_own)

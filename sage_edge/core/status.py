@@ -165,7 +165,8 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     ready, wanted = _numbers(snapshot, "sage_edge_workers_ready"), _numbers(snapshot, "sage_edge_workers_wanted")
     endings: dict[str, int] = {}
     for (_, cause), number in snapshot.get("sage_edge_cancellations", ()):
-        endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
+        if number:
+            endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
     phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
     return Overview(
         phase=phases[0] if phases else "starting",

@@ -17,8 +17,8 @@ class EventMeter:
     """Where the events of all streams of a kind are counted, as they are sent.
 
     Attributes:
-        first_seconds: from a request's head to its first event.
-        gap_seconds: from one event to the next.
+        first_seconds: from a request to its first event.
+        gap_seconds: from one event to the next, without the time in which the client had no room for it.
     """
 
     first_seconds: Histogram
@@ -33,9 +33,10 @@ class Timeline:
 
     Attributes:
         began_at: its head was read.
+        received_at: the last of it had come; its head, where it has no body, or was answered before all of that came.
         first_byte_at: the head of the answer was sent; None before.
         first_event_at: the same of the first event of an event stream.
-        latest_event_at: the same of the latest.
+        waited_since: as much as may wait for the client to take what was sent; None where there is room for more.
         lost_at: the client left, or the request was ended for another cause; None before.
         events: so many were sent.
         is_event_stream: the answer is one.
@@ -43,27 +44,35 @@ class Timeline:
     """
 
     __slots__ = (
+        "_gap_began_at",
         "began_at",
         "clock",
         "events",
         "first_byte_at",
         "first_event_at",
         "is_event_stream",
-        "latest_event_at",
         "lost_at",
         "meter",
+        "received_at",
+        "waited_since",
     )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.began_at = clock()
+        self.began_at = self.received_at = clock()
         self.first_byte_at: float | None = None
         self.first_event_at: float | None = None
-        self.latest_event_at = 0.0
+        self._gap_began_at = 0.0
+        self.waited_since: float | None = None
         self.lost_at: float | None = None
         self.events = 0
         self.is_event_stream = False
         self.meter: EventMeter | None = None
+
+    def note_received(self) -> None:
+        """The request has come whole: what it takes from now on is not its client's doing."""
+        if self.first_byte_at is None:
+            self.received_at = self.clock()
 
     def note_start(self, *, is_event_stream: bool = False) -> None:
         """The head of the answer is sent."""
@@ -77,11 +86,29 @@ class Timeline:
         if not self.events:
             self.first_event_at = now
             if meter is not None:
-                meter.first_seconds.observe(now - self.began_at)
+                meter.first_seconds.observe(now - self.received_at)
         elif meter is not None:
-            meter.gap_seconds.observe(now - self.latest_event_at)
+            meter.gap_seconds.observe(now - self._gap_began_at)
         self.events += 1
-        self.latest_event_at = now
+        self._gap_began_at = now
+
+    def note_full(self) -> None:
+        """The client has to take some of what waits for it, before more is sent."""
+        if self.waited_since is None:
+            self.waited_since = self.clock()
+
+    def note_room(self, since: float) -> float:
+        """There is room again, or nobody is left to make any: the application could send from now on.
+
+        Args:
+            since: when the wait began.
+
+        Returns:
+            Its seconds.
+        """
+        self._gap_began_at = now = self.clock()
+        self.waited_since = None
+        return now - since
 
     def note_lost(self) -> None:
         """Nobody is left to be answered, from now on."""

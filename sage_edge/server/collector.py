@@ -89,7 +89,7 @@ class Collector:
             )
             if not is_grown and (began_at < given_back_at or not leftovers.are_worth_it(now_bytes, open_count)):
                 continue
-            # Before memory is given back, too: what Python keeps for lists and the like to come lies between what is free.
+            # Always: what Python keeps for lists and the like to come lies between what can be given back.
             gc.collect()
             rested_at = _rest(began_at)
             give_back()

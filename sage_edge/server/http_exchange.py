@@ -66,6 +66,8 @@ class HTTPExchange(Exchange):
 
     def deliver_body(self, data: bytes, *, is_last: bool) -> None:
         """Take a piece of the request's body."""
+        if is_last:
+            self.timeline.note_received()
         self.deliver({"type": "http.request", "body": data, "more_body": not is_last})
 
     def end(self) -> None:

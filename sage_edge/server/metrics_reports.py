@@ -9,6 +9,7 @@ import trio
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.metrics import Family, Snapshot
 from sage_edge.core.problems import Problems
+from sage_edge.server.process_figures import observe_resources
 from sage_edge.server.worker_link import WorkerLink
 
 REPORT_SECONDS = 1.0
@@ -33,11 +34,12 @@ class WorkersMetrics:
         holds_place: whether a process is the worker of its place, and not one that comes or goes beside it.
 
     Attributes:
-        own: the supervisor's figures, about the workers.
+        own: the supervisor's figures, about the workers and about itself.
     """
 
     def __init__(self, holds_place: Callable[[int], bool]) -> None:
         self.own = Metrics()
+        observe_resources(self.own)
         self._holds_place = holds_place
         # How the edge is, those know who serve: not one that starts or leaves while another has its place.
         self._of_places = {values.family.name for values in (self.own.phase, self.own.readiness_check)}

@@ -20,7 +20,7 @@ from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.settings import Settings
 from sage_edge.server.gateway import Gateway
-from sage_edge.server.metrics_sources import observe_gateway
+from sage_edge.server.metrics_sources import observe_gateway, observe_mount
 from sage_edge.server.readiness_checks import check_lag
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,7 @@ async def open_gateway(
     if gateway is None:
         yield []
         return
+    observe_mount(metrics, settings.mount_prefix or "/")
     build_mount = partial(Mount, settings.mount_prefix, gateway.reference, links=gateway.links)
     if settings.gateway_loop == "trio":
         yield [build_mount(application=NativeApplication(gateway.application))]

@@ -26,7 +26,7 @@ def check_lag(lag_seconds: float) -> Check:
 def check_workers(link: WorkerLink) -> Check:
     """How many workers are ready, as the supervisor has told this one. It is no fault of this one's."""
     measures = {"worker": link.number, "ready": link.ready, "wanted": link.wanted}
-    return Check(True, f"{link.ready} of {link.wanted} workers are ready", measures)
+    return Check(True, f"{link.ready} of {link.wanted} workers are ready", measures, decides=False)
 
 
 def check_certificate(certificate: CertificateInfo, now: datetime) -> Check:

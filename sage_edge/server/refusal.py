@@ -1,4 +1,5 @@
-"""Requests that a connection refuses itself, since they are none that an application could be given: told and counted.
+"""Requests that a connection refuses itself, since they are none that an application could be given, and those whose
+client has left before they could begin: told and counted.
 
 No layer sees them. Each has a line of the access log, is counted, and its answer has an id, as others do, so that the
 figures are what clients count, and a client's report leads to a line.
@@ -61,6 +62,28 @@ def note_refusal(
     Returns:
         The field that tells the client the request's id.
     """
+    because = reason or (status.phrase.lower() if status else Cause.REFUSED.value)
+    field = _note(host, protocol, asked, status, Cause.REFUSED, stream, reason=because)
+    if status is not None and status is not HTTPStatus.SERVICE_UNAVAILABLE:  # that is the server's
+        host.metrics.protocol_errors.add(protocol, status.name.lower())
+    return field
+
+
+def note_left(host: Host, protocol: str, asked: Asked, *, stream: int | None = None) -> None:
+    """Log and count one that was given up before its application began."""
+    _note(host, protocol, asked, None, Cause.CLIENT_LEFT, stream)
+    host.metrics.cancellations.add(NO_MOUNT, Cause.CLIENT_LEFT.label)
+
+
+def _note(
+    host: Host,
+    protocol: str,
+    asked: Asked,
+    status: HTTPStatus | None,
+    cause: Cause,
+    stream: int | None,
+    **more: str,
+) -> Field:
     field, _ = with_request_id(list(asked.fields))
     path = _CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]).decode("latin-1")
     numbered = {} if stream is None else {"stream": stream}
@@ -71,16 +94,14 @@ def note_refusal(
         method=asked.method,
         path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
         status=status.value if status else "-",
-        ending=Cause.REFUSED.value,
-        reason=reason or (status.phrase.lower() if status else Cause.REFUSED.value),
+        ending=cause.value,
+        **more,
         mount=NO_MOUNT,
         request_id=field[1].decode(),
         **numbered,
     )
     method = asked.method if asked.method in METHODS else OTHER_METHOD
     host.metrics.requests.add(NO_MOUNT, protocol, method, str(status.value) if status else NO_STATUS)
-    if status is not None and status is not HTTPStatus.SERVICE_UNAVAILABLE:  # that is the server's
-        host.metrics.protocol_errors.add(protocol, status.name.lower())
     return field
 
 
@@ -94,5 +115,8 @@ def note_unbegun(host: Host, exchange: Exchange) -> None:
     scope = exchange.scope
     asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
     status = HTTPStatus(exchange.status) if exchange.status else None
+    if exchange.cause is Cause.CLIENT_LEFT and status is None:
+        note_left(host, scope["http_version"], asked, stream=exchange.stream_id)
+        return
     reason = exchange.cause.value if exchange.cause and not status else ""
     note_refusal(host, scope["http_version"], asked, status, reason, stream=exchange.stream_id)

@@ -35,6 +35,7 @@ from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.listener import start_sharing
 from sage_edge.server.log_writer import LogWriter
+from sage_edge.server.loop_watch import watch_loop
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import report_metrics
 from sage_edge.server.metrics_sources import observe_process
@@ -196,6 +197,7 @@ def _watch(nursery: trio.Nursery, life: _Life, early_signals: EarlySignals) -> N
     plan, link = life.plan, life.link
     nursery.start_soon(_watch_signals, life, early_signals, nursery.cancel_scope)
     nursery.start_soon(_watch_rotation, life.logs)
+    nursery.start_soon(watch_loop, life.metrics)
     nursery.start_soon(reload_on_hang_up, plan.certificates, life.notifier, life.describe, lambda: life.is_ready, link)
     if plan.certificates is not None:
         nursery.start_soon(plan.certificates.watch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from wsproto.frame_protocol import CloseReason
+
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
 from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, body_bytes, received_cost_bytes
@@ -37,6 +39,7 @@ class WebSocketExchange(Exchange):
     def __init__(self, scope: Scope, host: Host, carrier: Carrier, offer: WebSocketOffer) -> None:
         super().__init__(scope, host.new_event)
         self._account = host.account
+        self._metrics = host.metrics
         self._carrier: Carrier = carrier
         self._session = WebSocketSession(offer, max_message_bytes=host.limits.max_message_bytes)
         self._is_http2 = offer.key is None
@@ -181,11 +184,15 @@ class WebSocketExchange(Exchange):
             messages = self._session.receive(data)
             self._account_for_partial(self._session.partial_bytes)
             if self._partial_bytes and self._account.is_exhausted:
+                self._metrics.limits_exceeded.add("buffered_bytes")
+                self.note_cause(Cause.REFUSED)
                 messages.append(self._session.refuse())
             for message in messages:
                 if message["type"] == "websocket.disconnect":
                     self._is_client_closing = True
                     self._account_for_partial(0)
+                    if self._session.fault is not None:
+                        self._note_fault(self._session.fault)
                     self.deliver(message)  # before the connection's own end, which says less
                     self._flush(is_last=True)
                     super().lose_client()
@@ -216,6 +223,10 @@ class WebSocketExchange(Exchange):
         self._has_closed = is_last
         if data or is_last:
             self._carrier.write(data, is_last=is_last)
+
+    def _note_fault(self, fault: CloseReason) -> None:
+        self._metrics.protocol_errors.add("websocket", fault.name.lower())
+        self.note_cause(Cause.REFUSED if fault is CloseReason.MESSAGE_TOO_BIG else Cause.PROTOCOL_ERROR)
 
     def _refuse_early_bytes(self) -> None:
         """Bytes of a WebSocket that is not open: its client has no business to send them (RFC 6455 section 4.1)."""

@@ -32,11 +32,13 @@ class WebSocketSession:
         has_sent_close: a CLOSE frame is in the output, or was: nothing follows it (section 5.5.1).
         is_closed: once the output is written the transport may end: the closing handshake is done, a
             failure was told to the client (section 7.1.7), or the transport was lost.
+        fault: of the client's, for which it was failed; None as long as there is none.
     """
 
     def __init__(self, offer: WebSocketOffer, *, max_message_bytes: int) -> None:
         self.has_sent_close = False
         self.is_closed = False
+        self.fault: CloseReason | None = None
         self._offer = offer
         self._max_message_bytes = max_message_bytes
         self._deflate = agree(offer.extensions)
@@ -128,6 +130,8 @@ class WebSocketSession:
                 self._pong = bytes(event.payload)
             case CloseConnection():
                 # The client's, which is answered with the same, or wsproto's word for a failure.
+                if self._connection.state in {ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING}:
+                    self.fault = CloseReason(event.code)
                 return self._close(event)
         return None
 
@@ -135,6 +139,7 @@ class WebSocketSession:
         data = event.data
         self._partial += data.encode() if isinstance(data, str) else data
         if len(self._partial) > self._max_message_bytes:
+            self.fault = CloseReason.MESSAGE_TOO_BIG
             return self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "the message is too big"))
         if not event.message_finished:
             return None

@@ -108,6 +108,29 @@ async def test_the_duration_is_that_of_the_whole_answer(logs: Logs) -> None:
     assert 20 <= logs[0]["duration_ms"] < 5000
 
 
+async def test_first_byte_and_event_are_told_from_the_end_of_the_request(logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        timeline = scope[EXCHANGE].timeline
+        timeline.began_at -= 600  # its body took that long
+        timeline.note_start(is_event_stream=True)
+        timeline.note_event()
+        await answer(scope, receive, send)
+
+    await call(application)
+    assert 0 <= logs[0]["first_byte_ms"] <= logs[0]["first_event_ms"] < 600_000 <= logs[0]["duration_ms"]
+
+
+async def test_what_waited_when_the_answer_was_cut_was_not_sent(logs: Logs) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[EXCHANGE].block()
+        await send(response_start())
+        await send(response_body(b"six...", more_body=True))
+        scope[EXCHANGE].lose_client()
+
+    await call(application)
+    assert (logs[0]["sent_bytes"], logs[0]["ending"]) == (0, "client left")
+
+
 def ending(*messages: Message, reads: int = 0, leaves: bool = False, error: Exception | None = None) -> ASGIApplication:
     """An application that reads, sends, sees its client leave, and then raises or returns."""
 

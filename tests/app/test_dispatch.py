@@ -12,7 +12,7 @@ from sage_edge.app.exchange import EXCHANGE
 from sage_edge.app.lifespan import Mount
 from sage_edge.core.readiness import Phase, Readiness
 from tests.app.applications import answer
-from tests.kit.asgi_calls import Server, http_scope, websocket_scope
+from tests.kit.asgi_calls import Server, http_scope, request, websocket_scope
 from tests.kit.exchange import RecordingExchange
 
 
@@ -159,6 +159,24 @@ async def test_refusals_are_json_that_is_not_cached(scope: Scope, status: int, k
 async def test_405_says_which_methods_are_allowed(scope: Scope, allow: str | None) -> None:
     server = await call(build(Mount("/llm", "gateway", answer)), scope)
     assert server.headers.get("allow") == allow
+
+
+@pytest.mark.parametrize(
+    ("scope", "mount"),
+    [
+        (http_scope("/healthz"), "health"),
+        (http_scope("/healthz", method="POST"), "health"),
+        (http_scope("/", method="DELETE"), "health"),
+        (websocket_scope("/readyz"), "health"),
+        (http_scope("/llm"), "/llm"),
+        (http_scope("/llm", method="TRACE"), "none"),
+        (http_scope("/nothing"), "none"),
+    ],
+)
+async def test_logs_and_metrics_are_told_whose_a_request_was(scope: Scope, mount: str) -> None:
+    exchange = RecordingExchange(request(), scope=scope)
+    await exchange.run(build(Mount("/llm", "gateway", answer)))
+    assert exchange.mount == mount
 
 
 async def test_a_websocket_reaches_its_mount() -> None:

@@ -110,6 +110,7 @@ async def test_the_lag_grows_while_the_loop_is_blocked_and_the_edge_goes_on(thre
         with trio.fail_after(WAIT_SECONDS):
             while thread.lag_seconds >= HEARTBEAT_SECONDS:  # noqa: ASYNC110 - the thread tells nobody
                 await trio.sleep(HEARTBEAT_SECONDS / 4)
+        assert thread.longest_lag_seconds >= lags[-1], "who looks now and then is to see it"
         nursery.cancel_scope.cancel()
 
 

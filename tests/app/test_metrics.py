@@ -53,6 +53,19 @@ async def test_a_request_is_counted_with_its_labels_and_bytes() -> None:
     assert snapshot["sage_edge_cancellations"] == []
 
 
+async def test_the_first_byte_is_measured_from_the_end_of_a_request_and_the_duration_from_its_head() -> None:
+    async def trickled(scope: Scope, receive: Receive, send: Send) -> None:
+        timeline = scope[EXCHANGE].timeline
+        timeline.began_at -= 600  # its body took that long
+        timeline.note_start()
+        await answer(scope, receive, send)
+
+    snapshot = await count(trickled)
+    ((_, _, first_byte_seconds),) = snapshot["sage_edge_time_to_first_byte_seconds"]
+    ((_, _, duration_seconds),) = snapshot["sage_edge_request_duration_seconds"]
+    assert first_byte_seconds < 600 <= duration_seconds
+
+
 async def test_requests_of_a_kind_are_counted_together() -> None:
     snapshot = await count(answer, *(http_scope() for _ in range(5)))
     assert snapshot["sage_edge_requests"] == [[["/", "2", "GET", "200"], 5]]

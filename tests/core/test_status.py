@@ -135,3 +135,10 @@ def test_a_quantile_lies_in_the_bucket_that_has_it(counts: list[int], share: flo
 
 def test_what_lies_beyond_the_last_bound_is_as_long_as_that() -> None:
     assert quantile(0.5, [0] * (BUCKETS - 1) + [1]) == pytest.approx(600)
+
+
+def test_endings_that_have_not_been_yet_are_not_told() -> None:
+    metrics = Metrics()
+    metrics.cancellations.of("/", "drained")
+    metrics.cancellations.add("/", "error")
+    assert read_overview(metrics.snapshot(), 0).endings == {"error": 1}

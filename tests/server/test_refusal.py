@@ -21,6 +21,7 @@ from tests.kit.http2_frames import (
     headers_frame,
     ping_frame,
     priority_frame,
+    reset_frame,
     window_frame,
 )
 from tests.kit.protocol_host import FakeHost, default_limits, respond
@@ -38,7 +39,8 @@ def lines() -> Iterator[Lines]:
 
 
 def counts(host: FakeHost, family: str) -> dict[tuple[str, ...], float]:
-    return {tuple(row[0]): row[-1] for row in host.metrics.snapshot().get(f"sage_edge_{family}", ())}
+    """What was counted."""
+    return {tuple(row[0]): row[-1] for row in host.metrics.snapshot().get(f"sage_edge_{family}", ()) if row[-1]}
 
 
 def say(data: bytes, **limits: Any) -> tuple[FakeHost, bytes]:
@@ -171,6 +173,35 @@ def test_a_request_that_breaks_a_rule_before_it_begins_is_told(lines: Lines) -> 
     assert client.answer(1).reset_code == PROTOCOL_ERROR
     assert not client.host.exchanges
     assert [(line["path"], line["status"]) for line in lines] == [("/a", "-")]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_request_that_is_reset_in_the_same_breath_is_told_and_counted(lines: Lines, is_whole: bool) -> None:
+    client = HTTP2Client()
+    block = client.block([(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/a"), (b":authority", b"a")])
+    client.send(headers_frame(1, block, end=is_whole), reset_frame(1, CANCEL))
+    assert not client.host.exchanges
+    (line,) = lines
+    told = ("request", "HTTP/2", "POST", "/a", "-", "client left", "none", 1)
+    names = ("event", "protocol", "method", "path", "status", "ending", "mount", "stream")
+    assert tuple(line[name] for name in names) == told
+    assert "reason" not in line
+    assert counts(client.host, "requests") == {("none", "2", "POST", "none"): 1}
+    assert counts(client.host, "cancellations") == {("none", "client_left"): 1}
+    assert counts(client.host, "protocol_errors") == {}
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_a_413_is_one_breach_though_its_client_ends_its_body_early(is_announced: bool) -> None:
+    client = HTTP2Client(max_body_bytes=1000)
+    length = [(b"content-length", b"2000")] if is_announced else []
+    stream_id = client.request(*length, method=b"POST", end=False)
+    client.send(data_frame(stream_id, bytes(500)))
+    client.send(data_frame(stream_id, bytes(501), end=True))
+    answer = client.answer(stream_id)
+    assert (answer.status, answer.reset_code) == (413, None)
+    assert client.connection.is_idle
+    assert counts(client.host, "protocol_errors") == {("2", "request_entity_too_large"): 1}
 
 
 def test_faults_of_streams_are_counted_by_their_codes() -> None:

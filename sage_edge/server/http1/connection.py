@@ -322,7 +322,7 @@ class HTTP1Connection:
             self.write(encode_head(status, head) + body)
         self._turn = None
         if turn is not None:
-            turn.lose(Cause.STALLED if status is HTTPStatus.REQUEST_TIMEOUT else Cause.REFUSED)
+            turn.close(Cause.STALLED if status is HTTPStatus.REQUEST_TIMEOUT else Cause.REFUSED)
         self._close()
 
     def _describe(self, request: Request | None) -> Asked:
@@ -340,5 +340,5 @@ class HTTP1Connection:
         self._is_closing = True
         if self._turn is not None:
             turn, self._turn = self._turn, None
-            turn.lose()
+            turn.close()
         self._host.wake()

@@ -79,6 +79,11 @@ class Turn:
         if self.exchange is not None:
             self.exchange.lose_client(cause)
 
+    def close(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
+        """The same, once all that waits is written."""
+        self.note_written(0, is_all=True)
+        self.lose(cause)
+
     def forget_unread(self) -> None:
         """Nobody will read what has come."""
         self._host.account.buffered_bytes -= self.unread_bytes

@@ -54,8 +54,8 @@ class Exchanges:
     def run_new(self) -> None:
         """Begin those that came with the last bytes.
 
-        Only once all of these are gone through: what was reset in the same breath need not begin, and a small body
-        has come too.
+        Only once all of these are gone through: what was reset in the same breath need not begin, and is told of as
+        no layer will; and a small body has come too.
         """
         new, self._new = self._new, []
         for exchange in new:
@@ -151,11 +151,13 @@ class Exchanges:
             BudgetFault: a stream was reset for it, one too many.
         """
         size_bytes = len(data)
-        if not stream.count_announced(size_bytes, is_last=is_last):
+        exchange = stream.exchange
+        is_answered = exchange is None or stream.has_ended
+        # Whoever has been answered need not send the rest.
+        if not stream.count_announced(size_bytes, is_last=is_last and not is_answered):
             self._window.credit(size_bytes)
             self._streams.reset(stream, ErrorCode.PROTOCOL_ERROR)  # section 8.1.1
             return
-        exchange = stream.exchange
         stream.is_remote_closed = is_last
         if exchange is None or stream.has_ended:
             # Answered before all of it had come. It is let in, up to the stream's window, since not every

@@ -1,14 +1,19 @@
-"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`."""
+"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`.
+
+At `/hold` it keeps the interpreter's lock, as a regular expression does.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 from typing import Any
 
 EVENT = b"data: " + b"x" * 1000 + b"\n\n"
 PAUSE_SECONDS = 0.002
 ENDLESS = 1_000_000
+HELD_SECONDS = 1.5
 
 sent: dict[str, int] = {}
 
@@ -27,6 +32,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     if kind == "fail":
         raise RuntimeError("on purpose")
+    if kind == "hold":
+        ctypes.PyDLL(None).usleep(int(HELD_SECONDS * 1e6))
     if kind == "sent":
         answer: Any = sent[rest[0]]
     else:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.observe.gateway import ENDLESS, EVENT
+from tests.e2e.observe.gateway import ENDLESS, EVENT, HELD_SECONDS
 from tests.e2e.observe.support import (
     METRICS,
     Figures,
@@ -94,6 +94,7 @@ def test_metrics_log_and_status_page_agree_with_what_the_clients_counted(certifi
     assert len({line["connection"] for line in lines.values()}) == total
     assert lines["leaver"]["ending"] == "client left"
     assert left.events <= lines["leaver"]["events"] <= sent_to_leaver
+    assert left.size_bytes <= lines["leaver"]["sent_bytes"] <= lines["leaver"]["events"] * len(EVENT)
     # The metrics, in sum.
     by_protocol = {"1.1": CLIENTS // 3 + 1, "2": CLIENTS - CLIENTS // 3 + 1}
     for protocol, count in by_protocol.items():
@@ -103,7 +104,7 @@ def test_metrics_log_and_status_page_agree_with_what_the_clients_counted(certifi
     events = sum(line["events"] for line in lines.values())
     assert figures.sum("events_total") == events
     assert figures.sum("time_between_events_seconds_count") == events - total
-    assert figures.sum("response_body_bytes_total") == events * len(EVENT)
+    assert figures.sum("response_body_bytes_total") == sum(line["sent_bytes"] for line in lines.values())
     assert figures.sum("cancellations_total") == figures.sum("cancellations_total", cause="client_left") == 1
     assert figures.sum("cancellation_seconds_count", cause="client_left") == 1
     assert figures.sum("requests_in_flight") == 0
@@ -128,6 +129,16 @@ def test_a_stream_that_is_cut_by_the_drain_is_counted_as_such() -> None:
         assert edge.process.wait(WAIT_SECONDS) == 0
         (line,) = access_lines(edge)
         assert line["events"] > 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_gateway_that_holds_up_the_edge_itself_is_seen(loop: str) -> None:
+    # In a thread of its own, too: it keeps the interpreter's lock.
+    with observed_edge("--gateway-loop", loop) as (edge, url), edge.client() as client:
+        assert client.get("/hold").status_code == 200
+        figures = Figures(url)
+        edge.log.wait_for("the edge's event loop was held up")
+    assert figures.sum("loop_lag_seconds") > HELD_SECONDS / 2
 
 
 def test_faults_of_clients_are_counted_by_kind(certificates: Path) -> None:

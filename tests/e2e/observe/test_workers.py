@@ -41,6 +41,11 @@ def test_two_workers_figures_add_up_and_outlive_a_worker() -> None:
         assert figures.sum("phase", phase="ready") == 2
         assert figures.sum("workers_ready") == figures.sum("workers_wanted") == 2
         assert figures.sum("worker_failures_total") == 0
+        assert figures.sum("readiness_check", check="started") == 1
+        assert figures.sum("readiness_check", check="workers") == 0, "it says nothing: it is always ok"
+        # Three processes, each of which has taken more than this.
+        assert figures.sum("process_resident_memory_bytes") > 3 * 20_000_000
+        assert 0 < figures.sum("process_open_fds") < figures.sum("process_max_fds")
         assert figures.sum("connections_limit") == 2 * default_of("max_connections")
         (pid,) = re.findall(r"worker ready .*worker=1 pid=(\d+)", edge.log.text)
         os.kill(int(pid), signal.SIGKILL)

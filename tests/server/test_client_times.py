@@ -1,0 +1,148 @@
+"""What the times of a request owe to its client, over either protocol: its body, and its reading of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
+from sage_edge.core.exchange import Cause
+from sage_edge.core.metric_families import GAP_BOUNDS
+from sage_edge.core.metrics import Histogram
+from sage_edge.core.timeline import EventMeter
+from sage_edge.server.http1.connection import HTTP1Connection
+from tests.kit.http2_client import HTTP2Client
+from tests.kit.http2_frames import data_frame, reset_frame, settings_frame
+from tests.kit.protocol_host import FakeHost, body, default_limits, start
+
+EVENT_STREAM = (b"content-type", b"text/event-stream")
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+
+Send = Callable[[bytes], None]
+
+
+def begin(protocol: str) -> tuple[Exchange, Send]:
+    """A request whose body has not come, and what sends a piece of its four bytes."""
+    if protocol == "2":
+        client = HTTP2Client()
+        stream_id, exchange = client.ask((b"content-length", b"4"), method=b"POST", end=False)
+        left = [4]
+
+        def send(data: bytes) -> None:
+            left[0] -= len(data)
+            client.send(data_frame(stream_id, data, end=not left[0]))
+
+        return exchange, send
+    host = FakeHost(default_limits())
+    connection = HTTP1Connection(host)
+    connection.receive(POST)
+    return host.exchanges[0], connection.receive
+
+
+@pytest.mark.parametrize("protocol", ["1.1", "2"])
+class TestBody:
+    def test_the_request_has_come_when_the_last_of_its_body_has(self, protocol: str) -> None:
+        exchange, send = begin(protocol)
+        timeline = exchange.timeline
+        began_at = timeline.began_at
+        assert timeline.received_at == began_at
+        timeline.clock = lambda: began_at + 10
+        send(b"abc")
+        assert timeline.received_at == began_at
+        timeline.clock = lambda: began_at + 20
+        send(b"d")
+        assert timeline.received_at == began_at + 20
+
+    def test_an_answer_that_does_not_wait_for_it_is_measured_from_the_head(self, protocol: str) -> None:
+        exchange, send = begin(protocol)
+        timeline = exchange.timeline
+        began_at = timeline.began_at
+        timeline.clock = lambda: began_at + 10
+        exchange.write(start())
+        send(b"abcd")
+        assert timeline.received_at == began_at
+
+
+def stream_events(client: HTTP2Client) -> tuple[int, Exchange, EventMeter]:
+    """An event stream that has begun."""
+    stream_id, exchange = client.ask()
+    meter = EventMeter(Histogram(GAP_BOUNDS), Histogram(GAP_BOUNDS))
+    exchange.find_meter = lambda _: meter
+    exchange.write(start(200, EVENT_STREAM))
+    return stream_id, exchange, meter
+
+
+def test_the_gap_of_events_begins_when_the_client_has_room() -> None:
+    client = HTTP2Client()
+    client.send(settings_frame((4, 0)))
+    stream_id, exchange, meter = stream_events(client)
+    now = 0.0
+    exchange.timeline.clock = lambda: now
+    exchange.write(body(bytes(HIGH_WATER_BYTES + 1), more=True))
+    now += 30
+    client.credit(stream_id, HIGH_WATER_BYTES - LOW_WATER_BYTES)
+    client.take()
+    now += 30
+    client.credit(stream_id, LOW_WATER_BYTES + 1)
+    client.take()
+    now += 2
+    exchange.write(body(b"data: 2\n\n", more=True))
+    assert meter.gap_seconds.total == 2
+
+
+def test_what_the_client_of_a_stream_left_waiting_was_not_sent() -> None:
+    client = HTTP2Client()
+    client.send(settings_frame((4, 0)))
+    stream_id, exchange = client.ask()
+    exchange.write(start())
+    exchange.write(body(bytes(5000), more=True))
+    client.credit(stream_id, 2000)
+    client.take()
+    client.send(reset_frame(stream_id))
+    assert (exchange.sent_bytes, exchange.passed_on_bytes) == (5000, 2000)
+    assert exchange.cause is Cause.CLIENT_LEFT
+
+
+def test_what_waits_on_an_http1_connection_whose_application_fails_is_sent_still() -> None:
+    host = FakeHost(default_limits())
+    connection = HTTP1Connection(host)
+    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    (exchange,) = host.exchanges
+    exchange.write(start())
+    exchange.write(body(bytes(5000), more=True))
+    connection.end(exchange)
+    assert exchange.cause is Cause.ERROR
+    assert exchange.passed_on_bytes == 5000
+    assert bytes(5000) in connection.take_output(65_536)
+
+
+def test_what_waits_on_an_http1_connection_that_is_lost_was_not_sent() -> None:
+    host = FakeHost(default_limits())
+    connection = HTTP1Connection(host)
+    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    (exchange,) = host.exchanges
+    exchange.write(start())
+    exchange.write(body(bytes(5000), more=True))
+    connection.lose()
+    assert exchange.passed_on_bytes == 0
+
+
+async def test_the_wait_ends_with_its_room_before_the_application_goes_on(nursery: trio.Nursery) -> None:
+    # Over http/1.1 as over HTTP/2: what is counted is the connection's to say.
+    host = FakeHost(default_limits())
+    host.new_event = trio.Event
+    connection = HTTP1Connection(host)
+    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    (exchange,) = host.exchanges
+    waits: list[float] = []
+    exchange.note_wait = lambda _, seconds: waits.append(seconds)
+    await exchange.send(start())
+    nursery.start_soon(exchange.send, body(bytes(2 * HIGH_WATER_BYTES), more=True))
+    await trio.testing.wait_all_tasks_blocked()
+    assert waits == []
+    while connection.take_output(LOW_WATER_BYTES):
+        pass
+    assert len(waits) == 1
