@@ -1,9 +1,13 @@
-"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`."""
+"""A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`.
+
+Beside them `/scope`, `/fail`, and `/log/{size}`, which logs a line of that length.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 EVENT = b"data: " + b"x" * 1000 + b"\n\n"
@@ -27,6 +31,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     if kind == "fail":
         raise RuntimeError("on purpose")
+    if kind == "log":
+        logging.getLogger("gateway").info("x" * int(rest[0]))
     if kind == "sent":
         answer: Any = sent[rest[0]]
     else:
