@@ -69,7 +69,7 @@ class Overview:
     """The page's figures.
 
     Attributes:
-        phase: of the edge's life.
+        phase: of the edge's life; "silent" where no worker answers.
         checks: of readiness: whether each is passed.
         mounts, protocols: what they have done.
         endings: how many requests ended early, by cause.
@@ -167,8 +167,10 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     for (_, cause), number in snapshot.get("sage_edge_cancellations", ()):
         endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
     phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
+    # Of workers that do not answer, other figures are still there.
+    without_phase = "silent" if snapshot.get("sage_edge_connections_limit") else "starting"
     return Overview(
-        phase=phases[0] if phases else "starting",
+        phase=phases[0] if phases else without_phase,
         checks={labels[0]: bool(number) for labels, number in snapshot.get("sage_edge_readiness_check", ())},
         mounts=_traffic(snapshot, 0),
         protocols=[replace(row, name=f"HTTP/{row.name}") for row in _traffic(snapshot, 1)],
