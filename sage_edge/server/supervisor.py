@@ -103,10 +103,10 @@ class Supervisor:
             watching.start_soon(self._watch_signals, early_signals, watching)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
-            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_sockets)
+            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_listener)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
-            watching.start_soon(status, self._plan.admin_sockets, self._settings.limits)
+            watching.start_soon(status, self._plan.admin_listener, self._settings.limits)
             watching.start_soon(self._close_listeners)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)

@@ -70,16 +70,19 @@ async def test_what_its_supervisor_is_held_up_for_is_no_silence(monkeypatch: pyt
 
 async def test_one_that_is_silent_is_not_ready_until_it_speaks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "QUIET_SECONDS", 1.0)
-    events: list[str] = []
-    async with running(ALIVE, lambda _, event, __: events.append(event)) as worker:
+    events = {"silent": trio.Event(), "answering": trio.Event()}
+
+    def note(_: WorkerProcess, event: str, __: Mapping[str, Any]) -> None:
+        if event in events:
+            events[event].set()
+
+    async with running(ALIVE, note) as worker:
         assert worker.is_ready
         os.kill(worker.pid, signal.SIGSTOP)
-        while "silent" not in events:
-            await trio.sleep(0.01)
+        await events["silent"].wait()
         assert not worker.is_ready
         os.kill(worker.pid, signal.SIGCONT)
-        while "answering" not in events:
-            await trio.sleep(0.01)
+        await events["answering"].wait()
         assert worker.is_ready
 
 

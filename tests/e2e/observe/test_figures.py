@@ -196,6 +196,9 @@ def test_a_default_address_that_is_taken_does_not_stop_a_second_edge() -> None:
             said = ""
             while "[info] ready" not in said:
                 said += process.stderr.readline()
+            taken.close()
+            while "metrics are served" not in said and (line := process.stderr.readline()):
+                said += line
             process.terminate()
             assert process.wait(WAIT_SECONDS) == 0
         assert "metrics are not served" in said
