@@ -294,8 +294,8 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
-    rows += describe_page("metrics", [describe_address(sock) for sock in plan.metrics_sockets], "/metrics")
-    rows += describe_page("status", [describe_address(sock) for sock in plan.admin_sockets], "/")
+    rows += describe_page("metrics", [describe_address(sock) for sock in plan.metrics_listener.sockets], "/metrics")
+    rows += describe_page("status", [describe_address(sock) for sock in plan.admin_listener.sockets], "/")
     rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
         structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)

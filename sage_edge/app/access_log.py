@@ -17,6 +17,8 @@ from sage_edge.app.exchange import EXCHANGE, Exchange
 ACCESS_LOG = "sage_edge.access"
 access_log = structlog.get_logger(ACCESS_LOG)
 """What connections refuse themselves is told here, too (`server.refusal`)."""
+LONGEST_TARGET = 1024
+"""So much of a path, with its query where that is told: a client chooses how long it is."""
 
 
 class AccessLogLayer:
@@ -47,7 +49,7 @@ class AccessLogLayer:
             "client": name_client(scope.get("client")),
             "protocol": f"HTTP/{scope['http_version']}",
             "method": scope.get("method", "WEBSOCKET"),
-            "path": target.decode("latin-1"),
+            "path": show_target(target),
             "status": exchange.status or "-",
             "received_bytes": exchange.received_bytes,
             "sent_bytes": exchange.passed_on_bytes,
@@ -69,6 +71,12 @@ class AccessLogLayer:
         if exchange.stream_id is not None:
             fields["stream"] = exchange.stream_id
         access_log.info("request", **fields)
+
+
+def show_target(target: bytes) -> str:
+    """A path, and perhaps its query, as a line has it: no longer than `LONGEST_TARGET`."""
+    text = target.decode("latin-1")
+    return text if len(text) <= LONGEST_TARGET else f"{text[:LONGEST_TARGET]}…"
 
 
 def _milliseconds(seconds: float) -> float:

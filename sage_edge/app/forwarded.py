@@ -54,7 +54,8 @@ class ForwardedLayer:
 
 
 def _apply(scope: Scope, hop: Hop) -> None:
-    scope["client"] = (str(hop.client), hop.port)
+    if hop.client is not None:
+        scope["client"] = (str(hop.client), hop.port)
     if hop.scheme:
         is_secure = hop.scheme == "https"
         scope["scheme"] = ("wss" if is_secure else "ws") if scope["type"] == "websocket" else hop.scheme

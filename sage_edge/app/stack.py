@@ -68,7 +68,8 @@ def build_redirect_stack(redirect: RedirectApplication, settings: Settings) -> A
 
 
 def _access_log(settings: Settings) -> list[_Layer]:
-    return [partial(AccessLogLayer, has_query=settings.access_log_query)] if settings.access_log else []
+    is_wanted = settings.access_log and settings.log_level in ("debug", "info")
+    return [partial(AccessLogLayer, has_query=settings.access_log_query)] if is_wanted else []
 
 
 def _wrap(application: ASGIApplication, layers: Sequence[_Layer]) -> ASGIApplication:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -16,7 +16,12 @@ Field = tuple[bytes, bytes]
 
 FORWARDED = b"forwarded"
 X_FORWARDED = b"x-forwarded-"
-FORWARDING_STARTS = (FORWARDED, X_FORWARDED, X_FORWARDED.replace(b"-", b"_"), b"x-forwarded_", b"x_forwarded-")
+UNREAD = frozenset({b"x-real-ip", b"true-client-ip", b"x-original-forwarded-for"})
+"""Others in which proxies tell the client's address. Not read here, but gateways may."""
+FORWARDING_STARTS = (
+    *(FORWARDED, b"x-forwarded", b"x_forwarded"),
+    *(b"x-real", b"x_real", b"x-original", b"x_original", b"true"),
+)
 """With underscores, too: to an application that reads headers as CGI has them, they are the same."""
 UNIX = "unix"
 LARGEST_PORT = 65_535
@@ -78,12 +83,16 @@ class TrustedProxies:
     def find_client(self, hops: Sequence[Hop]) -> Hop | None:
         """The hop with the first address from the right that is not trusted; None where nothing can be said.
 
-        What is left of it was said by someone who is not trusted. Where all are, it is the leftmost.
+        What is left of it was said by someone who is not trusted. Where all are, it is the leftmost. So it is with one
+        whose address is hidden: its scheme and host were said by a proxy that is trusted, and its client is the last
+        that is known.
         """
         found = None
         for hop in reversed(hops):
             if hop.client is None:
-                return found
+                if found is None:
+                    return hop
+                return replace(found, scheme=hop.scheme or found.scheme, host=hop.host or found.host)
             found = hop
             if not self.trusts_address(hop.client):
                 return found
@@ -101,25 +110,24 @@ def parse_address(text: str) -> Address | None:
 
 def is_forwarding_field(name: bytes) -> bool:
     """Whether a header is a proxy's to set."""
-    return name == FORWARDED or name.replace(b"_", b"-").startswith(X_FORWARDED)
+    name = name.replace(b"_", b"-")
+    return name == FORWARDED or name in UNREAD or name.startswith(X_FORWARDED)
 
 
 def read_hops(headers: Sequence[Field]) -> list[Hop]:
-    """What the proxies say, the farthest first. Nothing where `forwarded` and `x-forwarded-for` are both there.
+    """What the proxies say, the farthest first. Nothing where `forwarded` and what it replaces are both there.
 
     A proxy sets one of them and passes the other on, which the client may have made up; nobody can tell which.
     """
     forwarded = _join(headers, FORWARDED)
-    listed = _join(headers, X_FORWARDED + b"for")
-    if forwarded is not None and listed is not None:
-        return []
+    listed, scheme, host = (_join(headers, X_FORWARDED + name) for name in (b"for", b"proto", b"host"))
+    has_older = any(text is not None for text in (listed, scheme, host))
     if forwarded is not None:
-        return list(_read_forwarded(forwarded))
-    if listed is None:
+        return [] if has_older else list(_read_forwarded(forwarded))
+    if not has_older:
         return []
-    nodes = [part.strip() for part in listed.split(",")]
-    schemes = _spread(_join(headers, X_FORWARDED + b"proto"), len(nodes))
-    hosts = _spread(_join(headers, X_FORWARDED + b"host"), len(nodes))
+    nodes = [part.strip() for part in (listed or "").split(",")]
+    schemes, hosts = _spread(scheme, len(nodes)), _spread(host, len(nodes))
     return [_hop(node, scheme, host) for node, scheme, host in zip(nodes, schemes, hosts, strict=True)]
 
 

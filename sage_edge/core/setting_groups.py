@@ -253,12 +253,13 @@ class MetricsSettings(BaseModel):
     metrics_bind: str = Field(
         DEFAULT_METRICS_BIND,
         description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
-        "is taken, the edge goes on without.",
+        "is taken, and with --reuse-port any other, the edge starts without, and serves it once that is free.",
     )
     admin_bind: str = Field(
         DEFAULT_ADMIN_BIND,
         description="Where the status page is shown, in plaintext and to all who can reach it: as for --bind, or none. "
-        "Where the default is taken, the edge goes on without.",
+        "Where the default is taken, and with --reuse-port any other, the edge starts without, and shows it once that "
+        "is free.",
     )
 
     @field_validator("metrics_bind", "admin_bind")

@@ -20,6 +20,15 @@ RECENT_SECONDS = 10
 
 SECONDS_PER_DAY = 86_400
 
+FAULTS = {
+    "connections refused": "sage_edge_connections_refused",
+    "TLS handshakes failed": "sage_edge_tls_handshake_failures",
+    "protocol errors": "sage_edge_protocol_errors",
+    "limits exceeded": "sage_edge_limits_exceeded",
+    "log lines lost": "sage_edge_log_lines_dropped",
+}
+"""What is counted where, of what goes wrong around requests."""
+
 Series = Sequence[float | None]
 """One value for each second, the latest last; None where there was nothing to measure."""
 
@@ -69,21 +78,25 @@ class Overview:
     """The page's figures.
 
     Attributes:
-        phase: of the edge's life.
+        at: Unix time of the figures.
+        phase: of the edge's life; "silent" where no worker answers.
         checks: of readiness: whether each is passed.
         mounts, protocols: what they have done.
         endings: how many requests ended early, by cause.
+        faults: how often each of `FAULTS` was counted since the start.
         connections: that are open.
         gateway_lag_seconds: of the slowest gateway's loop; None where it has none of its own.
         certificate_days: until the first expires; None for plaintext.
         workers: how many are ready, and should be; None without a supervisor.
     """
 
+    at: float
     phase: str
     checks: Mapping[str, bool]
     mounts: Sequence[Traffic]
     protocols: Sequence[Traffic]
     endings: Mapping[str, int]
+    faults: Mapping[str, int]
     connections: int
     gateway_lag_seconds: float | None
     certificate_days: float | None
@@ -168,12 +181,16 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
         if number:
             endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
     phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
+    # Of workers that do not answer, other figures are still there.
+    without_phase = "silent" if wanted and snapshot.get("sage_edge_connections_limit") else "starting"
     return Overview(
-        phase=phases[0] if phases else "starting",
+        at=unix_time,
+        phase=phases[0] if phases else without_phase,
         checks={labels[0]: bool(number) for labels, number in snapshot.get("sage_edge_readiness_check", ())},
         mounts=_traffic(snapshot, 0),
         protocols=[replace(row, name=f"HTTP/{row.name}") for row in _traffic(snapshot, 1)],
         endings=dict(sorted(endings.items(), key=lambda item: -item[1])),
+        faults={name: int(sum(_numbers(snapshot, family))) for name, family in FAULTS.items()},
         connections=int(sum(_numbers(snapshot, "sage_edge_connections_open"))),
         gateway_lag_seconds=max(lag) if lag else None,
         certificate_days=(min(expiry) - unix_time) / SECONDS_PER_DAY if expiry else None,

@@ -167,7 +167,7 @@ def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterato
 
 def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]:
     addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    absent: OSError | None = None
+    absent: list[tuple[str, OSError]] = []
     is_any_open = False
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
         try:
@@ -178,13 +178,14 @@ def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]
         except OSError as error:
             if error.errno not in ABSENT:
                 raise
-            absent = error
-            log.warning("this machine lacks one of a host's addresses", host=bind.host, address=address[0])
+            absent.append((str(address[0]), error))
             continue
         is_any_open = True
         yield sock
-    if absent is not None and not is_any_open:
-        raise absent
+    if absent and not is_any_open:
+        raise absent[-1][1]
+    for name, _ in absent:
+        log.warning("this machine lacks one of a host's addresses", host=bind.host, address=name)
 
 
 def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> None:

@@ -1,11 +1,12 @@
 """Writes log lines in a thread of its own, so that nobody who logs ever waits for a disk or a reader.
 
 What waits is bounded: beyond that, lines are dropped, counted, and reported once there is room again. A pipe that
-nobody reads, a full disk or a closed descriptor costs lines, and nothing else. How lines look is `server.logs`.
+nobody reads, a full disk or a closed descriptor costs lines, and nothing else. How lines look is `server.log_lines`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
@@ -14,6 +15,8 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -27,7 +30,8 @@ QUEUED_BYTES = 4 * 2**20
 BATCH_BYTES = 64 * 1024
 """What is written at once to a file."""
 SHARED_BATCH_BYTES = select.PIPE_BUF
-"""The same to a pipe or socket, which other workers may share: no more than that is sure to stay in one piece."""
+"""The same to a pipe or socket, which others may share: no more than that is sure to stay in one piece. A line that is
+longer does among workers, who take turns (`LogWriter._take_turn`)."""
 REPORT_SECONDS = 10.0
 """How often, at most, dropped lines are reported."""
 STOP_SECONDS = 2.0
@@ -61,6 +65,7 @@ class LogWriter(logging.Handler):
         self._is_closing = False
         self._is_forked = False  # in a child of the process, which has no such thread
         self._is_torn = False  # the latest line was written in part
+        self._is_shared = False  # a pipe or socket, which other workers write to as well
         self._reported = 0
         self._reported_at = -REPORT_SECONDS
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
@@ -89,16 +94,23 @@ class LogWriter(logging.Handler):
             self._changed.notify()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or drop it."""
+        """Queue a record's line, or drop it."""
         try:
-            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            text = self.format(record)
         except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
-            line = b""
+            with self._changed:
+                self.dropped += 1
+            return
+        self.put(text)
+
+    def put(self, text: str) -> None:
+        """Queue a line, without its end, or drop it. Any thread may."""
+        line = f"{text}\n".encode("utf-8", "backslashreplace")
         if self._is_forked:
             self._write(line)
             return
         with self._changed:
-            if not line or self._is_closing or self._queued_bytes + len(line) > QUEUED_BYTES:
+            if self._is_closing or self._queued_bytes + len(line) > QUEUED_BYTES:
                 self.dropped += 1
                 return
             self._queued_bytes += len(line)
@@ -160,15 +172,30 @@ class LogWriter(logging.Handler):
     def _write(self, data: bytes) -> bool:
         """Write all of it; False where that is not possible now."""
         view = memoryview(b"\n" + data if self._is_torn else data)
-        while view:
-            try:
-                view = view[os.write(self._descriptor, view) :]
-                self._is_torn = bool(view)
-            except BlockingIOError:  # whoever shares the pipe has made it so
-                select.select([], [self._descriptor], [])
-            except OSError:
-                return False
+        with self._take_turn():
+            while view:
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                    self._is_torn = bool(view)
+                except BlockingIOError:  # whoever shares the pipe has made it so
+                    select.select([], [self._descriptor], [])
+                except OSError:
+                    return False
         return True
+
+    @contextmanager
+    def _take_turn(self) -> Iterator[None]:
+        """Keep the other processes of the edge from writing meanwhile: a client's part of one's line must not look
+        like another's line. The system ends the turn of a process that dies."""
+        with suppress(OSError):  # a system without locks on pipes
+            if self._is_shared:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if self._is_shared:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
     def _reopen(self) -> None:
         if self._path is None:
@@ -183,7 +210,9 @@ class LogWriter(logging.Handler):
 
     def _use(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._batch_bytes = BATCH_BYTES if _is_file(descriptor) else SHARED_BATCH_BYTES
+        mode = _mode_of(descriptor)
+        self._is_shared = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        self._batch_bytes = BATCH_BYTES if stat.S_ISREG(mode) else SHARED_BATCH_BYTES
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -193,11 +222,11 @@ class LogWriter(logging.Handler):
             log.warning("log lines were dropped: they could not be written in time", count=count)
 
 
-def _is_file(descriptor: int) -> bool:
+def _mode_of(descriptor: int) -> int:
     try:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.fstat(descriptor).st_mode
     except OSError:
-        return False  # closed: nothing will be written
+        return 0  # closed: nothing will be written
 
 
 def _note_fork() -> None:

@@ -6,21 +6,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import StringIO
-from typing import Literal, TextIO
+from typing import Any, Literal
 
 import structlog
-from structlog.typing import EventDict, ExcInfo, Processor
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor, ProcessorReturnValue
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
-from sage_edge.core.printable import CONTINUED, escape_unprintable, indent_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
+from sage_edge.server.log_lines import TextRenderer, render_json
 from sage_edge.server.log_writer import LogWriter
-
-_TEXTS = {"event": "", "exception": CONTINUED, "stack": CONTINUED}
-"""The fields that may have several lines, and what the first of them begins with."""
 
 
 @contextmanager
@@ -67,35 +64,24 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering: list[Processor]
-    if line_format == "json":
-        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:
-        rendering = [
-            _escape_unprintable,
-            structlog.dev.ConsoleRenderer(
-                colors=_is_terminal(writer),
-                pad_event_to=0,
-                pad_level=False,
-                sort_keys=False,
-                exception_formatter=_write_traceback,
-            ),
-        ]
-    formatter = structlog.stdlib.ProcessorFormatter(
+    render: Processor = render_json if line_format == "json" else TextRenderer(has_colors=_is_terminal(writer))
+    formatter = ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        # A traceback is without the values of variables: clients' keys are among them.
+        processors=[ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, render],
     )
     handler = logging.StreamHandler(sys.stderr) if writer is None else writer
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler] if writer is None else [handler, ProblemHandler(writer.problems)]
     root.setLevel(level.upper())
+    wrap = ProcessorFormatter.wrap_for_formatter if writer is None else _Shortcut(writer, render, root)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            wrap,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -103,20 +89,35 @@ def configure_logs(level: str, line_format: Literal["text", "json"], writer: Log
     )
 
 
-def _escape_unprintable(_: object, __: str, fields: EventDict) -> EventDict:
-    """What clients sent may be for a terminal to obey, or look like a line of this log."""
-    for name, value in fields.items():
-        if isinstance(value, str):
-            first = _TEXTS.get(name)
-            fields[name] = escape_unprintable(value) if first is None else first + indent_lines(value.rstrip("\n"))
-    return fields
+class _Shortcut:
+    """The last step of a line of the edge's: to the `logging` module, or for one of the access log, to the writer.
 
+    Each request has one, and a record of that module costs more than all else. Whoever else listens there gets it.
 
-def _write_traceback(stream: TextIO, error: ExcInfo) -> None:
-    """A traceback without the values of variables: clients' keys are among them. What the error says may be theirs."""
-    traceback = StringIO()
-    structlog.dev.plain_traceback(traceback, error)
-    stream.write(indent_lines(traceback.getvalue().rstrip("\n")))
+    Args:
+        writer: one of the root's handlers.
+        render: makes the line, as the writer's formatter does.
+        root: whose handlers are ours.
+    """
+
+    def __init__(self, writer: LogWriter, render: Processor, root: logging.Logger) -> None:
+        self._writer = writer
+        self._render = render
+        self._root = root
+        self._handlers = root.handlers[:]
+
+    def __call__(self, logger: Any, method: str, fields: EventDict) -> ProcessorReturnValue:
+        """Take a line that is to be logged."""
+        if (
+            logger.name != ACCESS_LOG
+            or method != "info"
+            or logger.filters
+            or logger.handlers
+            or self._root.handlers != self._handlers
+        ):
+            return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
+        self._writer.put(str(self._render(logger, method, fields)))
+        raise structlog.DropEvent
 
 
 class ProblemHandler(logging.Handler):

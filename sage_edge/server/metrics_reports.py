@@ -31,17 +31,18 @@ class WorkersMetrics:
     """What the workers report, added up. Counters of workers that have ended go on counting.
 
     Args:
-        holds_place: whether a process is the worker of its place, and not one that comes or goes beside it.
+        speaks_for_place: whether a process is the worker of its place and answers, and not one that comes or goes
+            beside it.
 
     Attributes:
         own: the supervisor's figures, about the workers and about itself.
     """
 
-    def __init__(self, holds_place: Callable[[int], bool]) -> None:
+    def __init__(self, speaks_for_place: Callable[[int], bool]) -> None:
         self.own = Metrics()
         observe_resources(self.own)
-        self._holds_place = holds_place
-        # How the edge is, those know who serve: not one that starts or leaves while another has its place.
+        self._speaks_for_place = speaks_for_place
+        # How the edge is, those know who serve: not one that is silent, or starts or leaves beside another.
         self._of_places = {values.family.name for values in (self.own.phase, self.own.readiness_check)}
         self._latest: dict[int, Snapshot] = {}
         self._ended: Snapshot = {}
@@ -67,6 +68,6 @@ class WorkersMetrics:
 
     def _select(self, report: tuple[int, Snapshot]) -> Snapshot:
         pid, snapshot = report
-        if self._holds_place(pid):
+        if self._speaks_for_place(pid):
             return snapshot
         return {name: rows for name, rows in snapshot.items() if name not in self._of_places}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
+from sage_edge.server.own_listener import OwnListener
 from sage_edge.server.tls import TLSFiles
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ class Plan:
         certificates: None for plaintext.
         gateway: None with `--no-llm`.
         sockets: listening; empty where only a check was asked for.
-        metrics_sockets: the same for metrics; empty too where they are not served.
-        admin_sockets: the same for the status page.
-        redirect_sockets: the same for plaintext HTTP that is redirected; empty too where none is.
+        metrics_listener: for metrics.
+        admin_listener: for the status page.
+        redirect_sockets: listening for plaintext HTTP that is redirected; empty too where none is.
         tracer: makes spans of requests and sends them; None where there are to be none.
     """
 
@@ -48,8 +50,8 @@ class Plan:
     certificates: CertificateStore | None
     gateway: Gateway | None
     sockets: list[socket.socket]
-    metrics_sockets: list[socket.socket]
-    admin_sockets: list[socket.socket]
+    metrics_listener: OwnListener
+    admin_listener: OwnListener
     redirect_sockets: list[socket.socket]
     tracer: OpenTelemetryTracer | None
 
@@ -93,12 +95,12 @@ def prepare(
             faults.extend(found)
         else:
             opened = list(sockets)
-    own_sockets: dict[str, list[socket.socket]] = {"metrics_bind": [], "admin_bind": []}
+    own = {"metrics_bind": OwnListener(), "admin_bind": OwnListener()}
     for name, bind in (("metrics_bind", settings.metrics_listener), ("admin_bind", settings.admin_listener)):
         if not is_check and sockets is None and name not in faulty and not faults and bind is not None:
-            own_sockets[name], found = _open_own(name, bind, is_default=configuration.has_defaults(name))
+            own[name], found = _open_own(name, bind, configuration)
             faults.extend(found)
-    metrics_sockets, admin_sockets = own_sockets.values()
+    metrics_listener, admin_listener = own.values()
     redirects = list(redirect_sockets)
     if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirects, found = _open_redirect(settings)
@@ -112,20 +114,34 @@ def prepare(
         except EdgeError as error:
             faults.extend(error.faults)
     if faults:
-        close_listeners([*opened, *metrics_sockets, *admin_sockets, *redirects])
+        close_listeners([*opened, *metrics_listener.sockets, *admin_listener.sockets, *redirects])
         raise EdgeError(*faults)
-    return Plan(settings, certificates, gateway, opened, metrics_sockets, admin_sockets, redirects, tracer)
+    return Plan(settings, certificates, gateway, opened, metrics_listener, admin_listener, redirects, tracer)
 
 
-def _open_own(setting: str, bind: Bind, *, is_default: bool) -> tuple[list[socket.socket], Sequence[Fault]]:
-    """A listener of the edge's own. A default that nobody chose must not keep a second edge from starting."""
+_OWN = {
+    "metrics_bind": ("metrics are not served before their address is free", "metrics are served"),
+    "admin_bind": ("the status page is not shown before its address is free", "the status page is shown"),
+}
+"""What is said of one whose address is taken, and once it is open."""
+
+
+def _open_own(setting: str, bind: Bind, configuration: Configuration) -> tuple[OwnListener, Sequence[Fault]]:
+    """A listener of the edge's own. Where it is another edge's still, it is waited for.
+
+    A default that nobody chose must not keep a second edge from starting; nor an address that was chosen one that takes
+    over from the first, which ends later.
+    """
     sockets, found = open_listeners([bind])
     hint = f"choose another address with {option_of(setting)}, or none"
-    if found and is_default:
-        what = {"metrics_bind": "metrics are not served", "admin_bind": "the status page is not shown"}[setting]
-        log.warning(what, reason=found[0].what, hint=hint)
-        return [], []
-    return sockets, [replace(fault, hint=hint, setting=setting) for fault in found]
+    if not found:
+        return OwnListener(sockets), []
+    is_taken = isinstance(found[0].cause, OSError) and found[0].cause.errno == errno.EADDRINUSE
+    if configuration.has_defaults(setting) or (configuration.settings.reuse_port and is_taken):
+        closed, opened = _OWN[setting]
+        log.warning(closed, reason=found[0].what, hint=hint)
+        return OwnListener(awaited=bind, opened=opened), []
+    return OwnListener(), [replace(fault, hint=hint, setting=setting) for fault in found]
 
 
 def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fault]]:

@@ -126,10 +126,10 @@ def _read_v2(data: bytes) -> ProxyHeader:
     command, family = data[12], data[13]
     if command not in {_LOCAL, _PROXY}:
         raise ProxyProtocolError("its version or command is unknown")
+    if command == _LOCAL:  # a health check; its family is to be ignored
+        return ProxyHeader(None, None)
     if family >> 4 > _LARGEST_FAMILY or family & 0x0F > _LARGEST_TRANSPORT:
         raise ProxyProtocolError("its address family or transport is unknown")
-    if command == _LOCAL:  # a health check
-        return ProxyHeader(None, None)
     if family not in {_TCP4, _TCP6}:
         return ProxyHeader(UNKNOWN, None)
     layout, kind = ("!4s4sHH", IPv4Address) if family == _TCP4 else ("!16s16sHH", IPv6Address)

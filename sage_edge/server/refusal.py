@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.app.access_log import access_log
+from sage_edge.app.access_log import access_log, show_target
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
@@ -22,8 +22,6 @@ from sage_edge.server.carrier import Host
 
 _CREDENTIALS = re.compile(rb"^((?:[^/?@]*//)?)[^/?]*@")
 """Of a target that is no path, such as http://user:password@host/: who sends it is refused, and need not be told on."""
-LONGEST_PATH = 1024
-"""So much of it is told: it may be what was too long."""
 
 Field = tuple[bytes, bytes]
 
@@ -53,7 +51,7 @@ def note_refusal(
 
     Args:
         host: of the connection.
-        protocol: as ASGI has it: "1.1" or "2".
+        protocol: as ASGI has it: "1.0", "1.1" or "2".
         asked: what is known of the request.
         status: of the answer; None where there is none.
         reason: what was wrong, without what the client sent; what the status says, where nothing more is known.
@@ -85,15 +83,17 @@ def _note(
     **more: str,
 ) -> Field:
     field, _ = with_request_id(list(asked.fields))
-    path = _CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]).decode("latin-1")
+    path = show_target(_CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]))
     numbered = {} if stream is None else {"stream": stream}
     access_log.info(
         "request",
         client=name_client(host.client),
         protocol=f"HTTP/{protocol}",
         method=asked.method,
-        path=path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
+        path=path,
         status=status.value if status else "-",
+        received_bytes=0,
+        sent_bytes=0,
         ending=cause.value,
         **more,
         mount=NO_MOUNT,

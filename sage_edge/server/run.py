@@ -139,7 +139,7 @@ class _Life:
         """Whether somebody can ask for the figures, here or at the supervisor's."""
         if self.link is not None:
             return self.plan.settings.is_measured
-        return bool(self.plan.metrics_sockets or self.plan.admin_sockets)
+        return self.plan.metrics_listener.is_wanted or self.plan.admin_listener.is_wanted
 
     @property
     def is_ready(self) -> bool:
@@ -212,8 +212,8 @@ def _show(nursery: trio.Nursery, life: _Life, mounts: Sequence[Mount]) -> None:
     limits = plan.settings.limits
     if life.link is None:
         applications = {mount.prefix or "/": mount.name for mount in mounts}
-        nursery.start_soon(serve_metrics, metrics.families, metrics.snapshot, plan.metrics_sockets, limits)
-        nursery.start_soon(serve_status, metrics.snapshot, problems, lambda: applications, plan.admin_sockets, limits)
+        nursery.start_soon(serve_metrics, metrics.families, metrics.snapshot, plan.metrics_listener, limits)
+        nursery.start_soon(serve_status, metrics.snapshot, problems, lambda: applications, plan.admin_listener, limits)
     elif life.is_measured:
         nursery.start_soon(report_metrics, metrics, problems, life.link)
     nursery.start_soon(keep_notified, life.notifier, life.describe, lambda: not life.is_ready)

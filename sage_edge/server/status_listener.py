@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -14,6 +13,7 @@ from sage_edge.core.limits import Limits
 from sage_edge.core.metrics import Snapshot
 from sage_edge.core.problems import Problems
 from sage_edge.core.status import History, read_overview, take_sample
+from sage_edge.server.own_listener import OwnListener
 from sage_edge.server.plaintext_listener import serve_page
 
 SAMPLE_SECONDS = 1.0
@@ -23,7 +23,7 @@ async def serve_status(
     take_snapshot: Callable[[], Snapshot],
     problems: Problems,
     find_applications: Callable[[], Mapping[str, str]],
-    sockets: Sequence[socket.socket],
+    listener: OwnListener,
     limits: Limits,
 ) -> None:
     """Serve the page until cancelled: a page that is left open holds up no drain.
@@ -32,10 +32,10 @@ async def serve_status(
         take_snapshot: the figures now; of one process, or of several, merged.
         problems: what went wrong last.
         find_applications: the names of what is mounted, by prefix.
-        sockets: listening; with none, nothing is served. Closed at the end.
+        listener: its own; where it is not wanted, nothing is served. Closed at the end.
         limits: of the edge's connections, which hold here too.
     """
-    if not sockets:
+    if not listener.is_wanted:
         return
     # Late: an edge without the page does without its templates, too.
     from sage_edge.app.status_page import Status, build_status_page
@@ -49,7 +49,7 @@ async def serve_status(
     page = NativeApplication(build_status_page(take_status, version=__version__))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_sampling, history, take_snapshot)
-        await serve_page(page, sockets, limits=limits)
+        await serve_page(page, await listener.wait_until_open(), limits=limits)
 
 
 async def _keep_sampling(history: History, take_snapshot: Callable[[], Snapshot]) -> None:

@@ -72,7 +72,7 @@ class Supervisor:
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._notifier = notifier
         self._logs = logs
-        self._metrics = WorkersMetrics(self._holds_place)
+        self._metrics = WorkersMetrics(self._speaks_for_place)
         self._metrics.own.refresh_with(self._count_workers)
         self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
         self._stop = trio.Event()
@@ -103,10 +103,10 @@ class Supervisor:
             watching.start_soon(self._watch_signals, early_signals, watching)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
             metrics = self._metrics
-            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_sockets)
+            page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_listener)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
-            watching.start_soon(status, self._plan.admin_sockets, self._settings.limits)
+            watching.start_soon(status, self._plan.admin_listener, self._settings.limits)
             watching.start_soon(self._close_listeners)
             if self._settings.max_memory_bytes is not None:
                 watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
@@ -133,8 +133,9 @@ class Supervisor:
         figures.workers_ready.of().number = self._ready
         figures.dropped_log_lines.of().number = self._logs.dropped
 
-    def _holds_place(self, pid: int) -> bool:
-        return any(place.worker is not None and place.worker.pid == pid for place in self._places)
+    def _speaks_for_place(self, pid: int) -> bool:
+        holders = [place.worker for place in self._places if place.worker is not None]
+        return any(worker.pid == pid and not worker.is_silent for worker in holders)
 
     def _is_in_transition(self) -> bool:
         return self._stop.is_set() or not self._first_is_ready.is_set()
@@ -246,6 +247,8 @@ class Supervisor:
                 self._tell_all()
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
+            case "silent" | "answering":
+                self._tell_all()
             case "recycle":
                 self._replace(worker, "it has served its number of requests")
             case "draining" if not worker.is_leaving:

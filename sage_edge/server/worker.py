@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -240,13 +240,14 @@ class Worker:
                     connection.cut()
 
     def _refuse(self, sock: socket.socket, client: str) -> None:
-        sock.close()
         self._refused += 1
         now = trio.current_time()
         if now - self._reported_at >= REPORT_SECONDS:
-            log.warning("connections refused: too many are open", count=self._refused, latest_client=client)
+            where = _name_listener(sock)
+            log.warning("connections refused: too many are open", count=self._refused, latest_client=client, **where)
             self._reported_at = now
             self._refused = 0
+        sock.close()
 
     def _count_connections(self) -> None:
         self._metrics.connections_open.of().number = self._accounts.connections
@@ -260,6 +261,15 @@ class Worker:
         for connection in list(self._connections):
             connection.end_if_idle()
         await trio.sleep(EXHAUSTED_SECONDS)
+
+
+def _name_listener(sock: socket.socket) -> Mapping[str, object]:
+    """Which of this process's listeners a connection came to: metrics and status page have limits of their own."""
+    try:
+        name = sock.getsockname()
+    except OSError:  # the client has left already
+        return {}
+    return {"port": name[1]} if isinstance(name, tuple) else {"path": name}
 
 
 def _tune(sock: socket.socket) -> None:

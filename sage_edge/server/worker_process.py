@@ -20,8 +20,10 @@ log = structlog.get_logger(__name__)
 
 LAST_WORDS_SECONDS = 0.5
 """How long what a worker said last is waited for, once it has ended."""
+QUIET_SECONDS = 3.0
+"""A worker whose loop has not turned for so long does not count as ready, and others accept in its place."""
 SILENCE_SECONDS = 30.0
-"""A worker whose loop has not turned for so long is killed."""
+"""The same, and it is killed."""
 LOOK_SECONDS = 1.0
 """How often it is looked for that."""
 LATE_SECONDS = 10.0
@@ -44,6 +46,7 @@ class WorkerProcess:
         ended: set once it has.
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
         is_leaving: it drains, or is about to.
+        is_silent: it was ready, and has said nothing for `QUIET_SECONDS`; "silent" and "answering" are events of it.
         limits: of its time.
     """
 
@@ -60,7 +63,7 @@ class WorkerProcess:
         self.reloaded = trio.Event()
         self.ended = trio.Event()
         self.exit_code: int | None = None
-        self.is_leaving = False
+        self.is_leaving = self.is_silent = False
         self.limits = limits
         self._command = command
         self._listeners = listeners
@@ -80,7 +83,7 @@ class WorkerProcess:
     @property
     def is_ready(self) -> bool:
         """Whether it serves, and will go on."""
-        return self.ready.is_set() and not self.is_leaving and not self.ended.is_set()
+        return self.ready.is_set() and not self.is_leaving and not self.is_silent and not self.ended.is_set()
 
     @property
     def ready_seconds(self) -> float | None:
@@ -195,6 +198,10 @@ class WorkerProcess:
         async for message in read_messages(self._link):
             self._heard_at = trio.current_time()
             self._has_spoken = True
+            if self.is_silent:
+                self.is_silent = False
+                log.info("worker answers again", worker=self.number, pid=self.pid)
+                self._on_event(self, "answering", {})
             try:
                 self._note(message)
             except Exception as error:  # of another version, say: no reason to end the others
@@ -227,8 +234,13 @@ class WorkerProcess:
             self._started_at += held_up_seconds
             reason = None
             if self.ready.is_set():
-                if now - self._heard_at > SILENCE_SECONDS:
+                silent_seconds = now - self._heard_at
+                if silent_seconds > SILENCE_SECONDS:
                     reason = "it does not answer"
+                elif silent_seconds > QUIET_SECONDS and self.is_ready:
+                    self.is_silent = True
+                    log.warning("worker is silent: others accept in its place", worker=self.number, pid=self.pid)
+                    self._on_event(self, "silent", {})
             elif now - self._started_at > 2 * self.limits.startup_seconds + LATE_SECONDS:
                 reason = "it does not become ready"
             if reason is not None:

@@ -66,10 +66,21 @@ async def test_a_host_that_is_none_is_not_taken(host: bytes) -> None:
     assert scope["headers"][0] == (b"host", b"inner.test")
 
 
-async def test_where_nothing_can_be_told_the_proxy_is_the_client() -> None:
-    fields = [(b"x-forwarded-for", b"unknown"), (b"x-forwarded-proto", b"https")]
+@pytest.mark.parametrize("hidden", [[(b"x-forwarded-for", b"unknown")], []], ids=repr)
+async def test_where_no_address_is_told_the_proxy_is_the_client_and_its_scheme_is_believed(
+    hidden: list[tuple[bytes, bytes]],
+) -> None:
+    fields = [*hidden, (b"x-forwarded-proto", b"https")]
     scope = await pass_through(http_scope(scheme="http", headers=fields), "192.0.2.1")
-    assert (scope["client"][0], scope["scheme"]) == ("192.0.2.1", "http")
+    assert (scope["client"][0], scope["scheme"]) == ("192.0.2.1", "https")
+
+
+@pytest.mark.parametrize("name", [b"x-real-ip", b"true-client-ip", b"x-original-forwarded-for"])
+async def test_what_other_proxies_tell_in_their_own_headers_is_theirs_alone(name: bytes) -> None:
+    fields = [(name, b"10.0.0.1"), (name.replace(b"-", b"_"), b"10.0.0.1")]
+    assert (await pass_through(http_scope(headers=fields)))["headers"] == []
+    scope = await pass_through(http_scope(headers=fields), "192.0.2.1")
+    assert (scope["headers"], scope["client"][0]) == (fields[:1], "192.0.2.1")
 
 
 async def test_a_lifespan_passes() -> None:

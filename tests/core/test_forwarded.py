@@ -22,7 +22,7 @@ PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8:1::/48"])
 
 def client_of(*fields: tuple[str, str], trusted: TrustedProxies = PROXIES) -> str | None:
     hop = trusted.find_client(read_hops([(name.encode(), value.encode("latin-1")) for name, value in fields]))
-    return str(hop.client) if hop else None
+    return str(hop.client) if hop and hop.client else None
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,29 @@ def test_scheme_and_host_go_with_their_hop() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"forwarded": "for=unknown;proto=https;host=a.test"}, (None, "https", "a.test")),
+        ({"forwarded": "proto=https"}, (None, "https", "")),
+        ({"forwarded": "for=6.6.6.6;proto=http, for=_hidden;proto=https"}, (None, "https", "")),
+        ({"forwarded": "for=_hidden;host=a.test, for=10.0.0.2;proto=https"}, ("10.0.0.2", "https", "a.test")),
+        ({"forwarded": "for=_hidden;proto=https, for=192.0.2.1"}, ("192.0.2.1", "", "")),
+        ({"forwarded": "proto=https, nonsense"}, (None, "", "")),
+        ({"x-forwarded-proto": "https"}, (None, "https", "")),
+        ({"x-forwarded-proto": "http, https", "x-forwarded-host": "a.test"}, (None, "https", "a.test")),
+        ({"x-forwarded-for": "unknown", "x-forwarded-proto": "https"}, (None, "https", "")),
+        ({"forwarded": "for=192.0.2.1;proto=https", "x-forwarded-proto": "http"}, None),
+    ],
+)
+def test_where_the_address_is_hidden_scheme_and_host_are_believed(
+    fields: dict[str, str], expected: tuple[str | None, str, str] | None
+) -> None:
+    hop = PROXIES.find_client(read_hops([(name.encode(), value.encode()) for name, value in fields.items()]))
+    found = hop and (str(hop.client) if hop.client else None, hop.scheme, hop.host)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
     ("proto", "scheme"), [("http", "http"), ("HTTPS", "https"), ("ftp", ""), ("", ""), ("x, https", "https")]
 )
 def test_a_scheme_is_http_or_https_and_the_last_where_lists_differ(proto: str, scheme: str) -> None:
@@ -129,6 +152,9 @@ def test_a_scheme_is_http_or_https_and_the_last_where_lists_differ(proto: str, s
 def test_which_headers_are_a_proxys() -> None:
     names = [b"forwarded", b"x-forwarded-for", b"x-forwarded-prefix", b"x-forwarder", b"host", b"forwarded-for"]
     assert [is_forwarding_field(name) for name in names] == [True, True, True, False, False, False]
+    others = [b"x-real-ip", b"x_real_ip", b"true-client-ip", b"True_Client_IP".lower(), b"x-original_forwarded_for"]
+    assert all(is_forwarding_field(name) and name.startswith(FORWARDING_STARTS) for name in others)
+    assert not any(map(is_forwarding_field, [b"x-real", b"x-original-url", b"true", b"x-real-ip-of-mine"]))
     alike = [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-proto", b"x_forwarder"]
     assert [is_forwarding_field(name) for name in alike] == [True, True, True, False]
     assert all(name.startswith(FORWARDING_STARTS) for name in [*names[:3], *alike[:3]])

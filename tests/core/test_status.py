@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sage_edge.core.metric_families import GENERATION_BOUNDS, Metrics
 from sage_edge.core.status import (
+    FAULTS,
     HISTORY_SECONDS,
     History,
     Traffic,
@@ -31,6 +32,9 @@ def counted() -> Metrics:
     metrics.cancellations.add("none", "client_left")
     metrics.cancellations.add("/llm", "stalled", amount=4)
     metrics.connections_open.of().number = 5
+    metrics.connections_refused.add("limit", amount=2)
+    metrics.connections_refused.add("client_limit")
+    metrics.dropped_log_lines.of().number = 6
     metrics.phase.of("starting").number = 0
     metrics.phase.of("ready").number = 1
     metrics.readiness_check.of("accepting").number = 1
@@ -45,8 +49,21 @@ def test_the_overview_adds_up_what_was_counted() -> None:
     assert (overview.in_flight, overview.requests, overview.events) == (2, 5, 40)
     assert list(overview.endings.items()) == [("stalled", 4), ("client left", 3)]
     assert overview.connections == 5
+    assert [number for number in overview.faults.values() if number] == [3, 6]
     assert overview.phase == "ready"
     assert overview.checks == {"accepting": True, "certificate": False}
+
+
+def test_the_faults_are_figures_that_there_are() -> None:
+    assert set(FAULTS.values()) <= {family.name for family in Metrics().families}
+
+
+def test_where_no_worker_answers_the_edge_is_silent() -> None:
+    metrics = Metrics()
+    metrics.workers_wanted.of().number = 1
+    assert read_overview(metrics.snapshot(), 0).phase == "starting"
+    metrics.connections_limit.of().number = 100
+    assert read_overview(metrics.snapshot(), 0).phase == "silent"
 
 
 def test_health_that_says_not_ready_has_not_failed() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.kit.edge import Edge, run_edge, running_edge
@@ -124,6 +125,35 @@ def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path, worker
                 yield edge
 
         hand_over_twice(port, version)
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "a worker"])
+def test_metrics_and_status_page_go_to_the_new_version_once_the_old_one_has_ended(
+    gateway: Path, workers: tuple[str, ...]
+) -> None:
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(3):
+            reserved = stack.enter_context(socket.socket())
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(("127.0.0.1", 0))
+            ports.append(reserved.getsockname()[1])
+            if len(ports) > 1:
+                reserved.close()  # nobody shares these
+        metrics, admin = (f"127.0.0.1:{port}" for port in ports[1:])
+        own = ("--metrics-bind", metrics, "--admin-bind", admin)
+        binds = ("--bind", f"127.0.0.1:{ports[0]}", "--reuse-port")
+        with running_edge("--gateway", "handed:app", *own, *workers, cwd=gateway, binds=binds) as old:
+            old.output.wait_for(rf"metrics +http://{metrics}")
+            with running_edge("--gateway", "handed:app", *own, *workers, cwd=gateway, binds=binds) as new:
+                new.log.wait_for(r"\[warning\] metrics are not served before their address is free .*in use")
+                new.log.wait_for(r"\[warning\] the status page is not shown before its address is free .*in use")
+                assert old.stop() == 0
+                new.log.wait_for(rf"\[info\] metrics are served .*{metrics}")
+                new.log.wait_for(rf"\[info\] the status page is shown .*{admin}")
+                assert "sage_edge_phase" in httpx2.get(f"http://{metrics}/metrics", trust_env=False).text
+                assert "<title>" in httpx2.get(f"http://{admin}/", trust_env=False).text
+                assert new.stop() == 0
 
 
 def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]]) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from sage_edge.server import worker_process
+from tests.e2e.observe.support import Figures, metrics_url, wait_for_figure
 from tests.e2e.test_workers import ask, find_pids, gateway, running_workers
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
 
 __all__ = ["gateway"]
 
@@ -36,6 +39,38 @@ def test_a_worker_is_replaced_though_a_child_of_its_gateway_lives_on(gateway: Pa
     with running_workers(gateway) as edge:
         os.kill(find_pids(edge)[2], signal.SIGKILL)
         edge.log.wait_for(r"worker ready", count=3)
+        assert edge.stop() == 0
+
+
+def test_a_worker_that_hangs_does_not_count_and_others_accept_in_its_place(gateway: Path) -> None:
+    def is_told(edge: Edge, text: str) -> bool:
+        with edge.client() as client:
+            return text in client.get("/readyz").text
+
+    with running_workers(gateway, "--metrics-bind", "127.0.0.1:0") as edge:
+        hung, url = find_pids(edge)[1], metrics_url(edge)
+        os.kill(hung, signal.SIGSTOP)
+        edge.log.wait_for(r"worker is silent.* worker=1")
+        assert all(int(ask(edge)) != hung for _ in range(10))
+        figures = Figures(url)
+        assert (figures.sum("workers_ready"), figures.sum("phase", phase="ready")) == (1, 1)
+        assert eventually(lambda: is_told(edge, "1 of 2 workers are ready"))
+        os.kill(hung, signal.SIGCONT)
+        edge.log.wait_for(r"worker answers again .*worker=1")
+        wait_for_figure(url, lambda figures: figures.sum("workers_ready") == 2)
+        wait_for_figure(url, lambda figures: figures.sum("phase", phase="ready") == 2)
+        assert eventually(lambda: int(ask(edge)) == hung)
+        assert edge.stop() == 0
+
+
+def test_a_supervisor_that_was_stopped_takes_nobody_for_silent(gateway: Path) -> None:
+    with running_workers(gateway) as edge:
+        edge.process.send_signal(signal.SIGSTOP)
+        time.sleep(worker_process.QUIET_SECONDS + 1)  # as it is held up for
+        edge.process.send_signal(signal.SIGCONT)
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"restarted workers")
+        assert "silent" not in edge.log.text
         assert edge.stop() == 0
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +19,7 @@ import pytest
 
 from sage_edge.server import log_writer
 from sage_edge.server.log_writer import LogWriter
+from tests.kit.edge import PROJECT
 from tests.kit.eventually import eventually
 
 WAIT_SECONDS = 20.0
@@ -181,6 +185,71 @@ def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Pat
         numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{name} ")]
         assert numbers == list(range(300))
     assert all(line.endswith("x end") for line in lines)
+
+
+WRITE_LONG_LINES = """
+import logging, sys
+from sage_edge.server.log_writer import LogWriter
+writer = LogWriter(None)
+writer.start()
+for number in range(40):
+    line = " ".join([sys.argv[1], str(number), "x" * 20_000, "end"])
+    writer.handle(logging.LogRecord("test", logging.INFO, "", 0, line, None, None))
+print("all are queued", flush=True)
+sys.stdin.read()
+writer.close()
+"""
+
+
+def start_writing_long_lines(name: str, descriptor: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", WRITE_LONG_LINES, name]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, stderr=descriptor, cwd=PROJECT, **pipes)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"all are queued\n"
+    return process
+
+
+def read_lines(descriptor: int, count: int) -> list[list[str]]:
+    """The words of each line, read by someone who is slower than they are written."""
+    data = b""
+    while data.count(b"end\n") < count and (read := os.read(descriptor, 3000)):
+        data += read
+    return [line.split() for line in data.decode().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_lines_of_several_processes_stay_whole_however_long_they_are(kind: str) -> None:
+    if kind == "pipe":
+        descriptor, shared = os.pipe()
+        fcntl.fcntl(shared, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    else:
+        descriptor, shared = (end.detach() for end in socket.socketpair())
+    processes = [start_writing_long_lines(name, shared) for name in ("one", "other")]
+    os.close(shared)
+    lines = read_lines(descriptor, 80)
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    os.close(descriptor)
+    assert all(line[2:] == ["x" * 20_000, "end"] for line in lines)
+    for name in ("one", "other"):
+        assert [line[1] for line in lines if line[0] == name] == [str(number) for number in range(40)]
+
+
+def test_a_process_that_dies_with_a_line_half_written_keeps_nobody_from_writing() -> None:
+    descriptor, shared = os.pipe()
+    fcntl.fcntl(shared, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    one = start_writing_long_lines("one", shared)
+    assert os.read(descriptor, 3)  # from here on it has the turn
+    other = start_writing_long_lines("other", shared)
+    os.close(shared)
+    one.kill()
+    one.communicate()
+    lines = read_lines(descriptor, 40)
+    other.communicate()
+    os.close(descriptor)
+    assert [line[-3] for line in lines][-39:] == [str(number) for number in range(1, 40)]
 
 
 def test_what_is_logged_while_a_line_is_queued_waits_for_nothing(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ def test_a_balancer_may_speak_for_somebody_it_does_not_name(data: bytes) -> None
     assert not TrustedProxies(["0.0.0.0/0", "::/0", "unix"]).trusts(UNKNOWN[0])
 
 
-@pytest.mark.parametrize("data", [version_2(0x20, 0x00, b""), version_2(0x20, 0x11, bytes(12))])
+@pytest.mark.parametrize(
+    "data", [version_2(0x20, 0x00, b""), version_2(0x20, 0x11, bytes(12)), version_2(0x20, 0x4F, b"any")]
+)
 def test_a_balancer_may_speak_for_itself(data: bytes) -> None:
     assert read(data) == (ITSELF, len(data))
 

@@ -90,6 +90,8 @@ def test_what_http1_refuses(lines: Lines, said: bytes, status: int, method: str,
         "method": method,
         "path": path,
         "status": status,
+        "received_bytes": 0,
+        "sent_bytes": 0,
         "ending": "refused",
         "mount": "none",
         "request_id": identifier[1].decode(),
@@ -97,6 +99,23 @@ def test_what_http1_refuses(lines: Lines, said: bytes, status: int, method: str,
     label = method if method in {"GET", "POST", "CONNECT"} else "other"
     assert counts(host, "requests") == {("none", "1.1", label, str(status)): 1}
     assert sum(counts(host, "protocol_errors").values()) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET me:1 HTTP/1.0\r\n\r\n",
+        b"GET /a HTTP/1.0\r\nhost: a b\r\n\r\n",
+        b"POST /a HTTP/1.0\r\ncontent-length: 2000\r\n\r\n",
+        b"POST /a HTTP/1.0\r\ncontent-length: 20\r\n\r\n",
+    ],
+)
+def test_what_spoke_http_1_0_is_told_and_counted_as_such(lines: Lines, said: bytes) -> None:
+    host, answer = say(said, max_body_bytes=1000, body_seconds=10.0)
+    assert answer
+    assert [line["protocol"] for line in lines if line["event"] == "request"] in ([], ["HTTP/1.0"])
+    assert {protocol for protocol, _ in counts(host, "protocol_errors")} == {"1.0"}
+    assert {protocol for _, protocol, *_ in counts(host, "requests")} <= {"1.0"}
 
 
 def test_a_client_s_own_id_is_kept_where_its_head_could_be_read(lines: Lines) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,15 +40,14 @@ time.sleep(1)
 SHORT = TimeLimits(startup_seconds=60, last_call_seconds=0, drain_seconds=0.1)
 
 
+OnEvent = Callable[[WorkerProcess, str, Mapping[str, Any]], None]
+
+
 @asynccontextmanager
-async def running(script: str) -> AsyncIterator[WorkerProcess]:
+async def running(script: str, on_event: OnEvent = lambda *_: None) -> AsyncIterator[WorkerProcess]:
     """A worker that is ready."""
     listeners = SharedListeners([], [], count=1, is_port_shared=False)
-
-    def ignore(worker: WorkerProcess, event: str, message: Mapping[str, Any]) -> None:
-        pass
-
-    worker = WorkerProcess(1, [sys.executable, "-c", SAYING + script], listeners, SHORT, ignore)
+    worker = WorkerProcess(1, [sys.executable, "-c", SAYING + script], listeners, SHORT, on_event)
     await worker.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.run)
@@ -60,11 +59,31 @@ async def running(script: str) -> AsyncIterator[WorkerProcess]:
 
 async def test_what_its_supervisor_is_held_up_for_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(worker_process, "QUIET_SECONDS", 1.9)
     async with running(ALIVE) as worker:
         for _ in range(2):
             time.sleep(3)  # noqa: ASYNC251  # as a supervisor that is stopped
             await trio.sleep(0.3)
             assert not worker.ended.is_set()
+            assert worker.is_ready
+
+
+async def test_one_that_is_silent_is_not_ready_until_it_speaks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "QUIET_SECONDS", 1.0)
+    events = {"silent": trio.Event(), "answering": trio.Event()}
+
+    def note(_: WorkerProcess, event: str, __: Mapping[str, Any]) -> None:
+        if event in events:
+            events[event].set()
+
+    async with running(ALIVE, note) as worker:
+        assert worker.is_ready
+        os.kill(worker.pid, signal.SIGSTOP)
+        await events["silent"].wait()
+        assert not worker.is_ready
+        os.kill(worker.pid, signal.SIGCONT)
+        await events["answering"].wait()
+        assert worker.is_ready
 
 
 async def test_one_that_is_silent_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

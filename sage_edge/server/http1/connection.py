@@ -303,9 +303,10 @@ class HTTP1Connection:
         turn = self._turn
         exchange = turn.exchange if turn is not None else None
         if exchange is None:
-            fields = [*fields, note_refusal(self._host, "1.1", self._describe(request), status, detail)]
+            asked = self._describe(request)
+            fields = [*fields, note_refusal(self._host, self._version_of(request), asked, status, detail)]
         else:  # the layers tell and count it
-            self._host.metrics.protocol_errors.add("1.1", status.name.lower())
+            self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
             exchange.status = exchange.status or status.value
             fields = [*fields, *exchange.answer_fields]
         if turn is None or not turn.has_started:
@@ -330,6 +331,11 @@ class HTTP1Connection:
             return Asked(request.method, request.target, request.fields)
         guessed = guess_request_line(self._parser.begun_line)
         return Asked(*guessed) if guessed else UNKNOWN
+
+    def _version_of(self, request: Request | None) -> str:
+        if request is not None:
+            return request.version
+        return "1.0" if self._parser.begun_line.endswith(b" HTTP/1.0") else "1.1"
 
     def _current(self) -> Turn:
         if self._turn is None:

@@ -1,6 +1,6 @@
 """A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`.
 
-At `/hold` it keeps the interpreter's lock, as a regular expression does.
+At `/hold` it keeps the interpreter's lock, as a regular expression does; `/log/{size}` logs a line of that length.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import logging
 from typing import Any
 
 EVENT = b"data: " + b"x" * 1000 + b"\n\n"
@@ -34,6 +35,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         raise RuntimeError("on purpose")
     if kind == "hold":
         ctypes.PyDLL(None).usleep(int(HELD_SECONDS * 1e6))
+    if kind == "log":
+        logging.getLogger("gateway").info("x" * int(rest[0]))
     if kind == "sent":
         answer: Any = sent[rest[0]]
     else:

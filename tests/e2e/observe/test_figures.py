@@ -207,6 +207,9 @@ def test_a_default_address_that_is_taken_does_not_stop_a_second_edge() -> None:
             said = ""
             while "[info] ready" not in said:
                 said += process.stderr.readline()
+            taken.close()
+            while "metrics are served" not in said and (line := process.stderr.readline()):
+                said += line
             process.terminate()
             assert process.wait(WAIT_SECONDS) == 0
         assert "metrics are not served" in said
@@ -265,7 +268,8 @@ def test_a_request_that_no_layer_sees_is_counted_and_told(is_http2: bool) -> Non
             assert figures.sum("requests_total", status=status, protocol=protocol) == 1
         assert figures.sum("requests_in_flight") == 0
         edge.log.wait_for(
-            rf"client=127.0.0.1 protocol=HTTP/{protocol} method=GET path=/scope status=431 ending=refused"
+            rf"client=127.0.0.1 protocol=HTTP/{protocol} method=GET path=/scope "
+            r"status=431 received_bytes=0 sent_bytes=0 ending=refused"
         )
         identifiers = {answer.headers["x-request-id"] for answer in answers}
         assert {line["request_id"] for line in access_lines(edge)} == identifiers

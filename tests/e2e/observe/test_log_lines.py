@@ -20,7 +20,6 @@ from tests.e2e.observe.support import Figures, access_lines, observed_edge
 from tests.kit.edge import PROJECT, WAIT_SECONDS, clean_environment, edge_command, run_edge
 
 PIPE_BYTES = 4096
-LONG = "x" * 30_000
 OPTIONS = ("--gateway", "tests.e2e.observe.gateway:app")
 
 
@@ -66,7 +65,7 @@ def test_a_pipe_that_nobody_reads_slows_no_stream_and_its_lines_are_counted() ->
                 ask_until_ready(client)
                 while not Figures(metrics).sum("log_lines_dropped_total"):
                     for _ in range(50):
-                        assert client.get("/scope", params={"q": LONG}).status_code == 200
+                        assert client.get("/log/30000").status_code == 200
                 assert stream(client, 50) == EVENT * 50
             process.terminate()
             assert process.wait(WAIT_SECONDS) == 0
@@ -137,6 +136,14 @@ def test_a_log_file_that_cannot_be_opened_is_reported_with_all_else(tmp_path: Pa
     assert result.returncode == 3
     assert "error: --log-file: cannot open" in result.stderr
     assert "no_such_module" in result.stderr
+
+
+def test_a_path_and_query_of_a_clients_choice_make_no_line_long() -> None:
+    with observed_edge("--access-log-query") as (edge, _), edge.client() as client:
+        client.get("/scope/" + "p" * 2000, params={"q": "q" * 2000})
+        edge.log.wait_for(r"path=/scope/p{1017}… ")
+        client.get("/scope", params={"q": "q" * 2000})
+        edge.log.wait_for(r"path='/scope\?q=q{1015}…' ")
 
 
 def test_secrets_are_not_logged_and_the_query_only_when_asked_for() -> None:

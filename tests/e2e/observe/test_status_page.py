@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -97,6 +98,40 @@ def test_the_page_is_usable_with_a_keyboard_and_a_screen_reader(tmp_path: Path) 
         page.press("Enter")
         page.wait_until(IS_LIVE)
         assert page.faults == []
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", ["it hangs", "it is gone"])
+def test_figures_that_are_no_longer_the_latest_do_not_pass_for_them(kind: str, tmp_path: Path) -> None:
+    with shown_edge() as (edge, url), browser(tmp_path) as page:
+        page.show(url)
+        page.wait_until(IS_LIVE)
+        assert page.run("/figures of \\d\\d:\\d\\d:\\d\\d UTC/.test(document.querySelector('header').innerText)")
+        edge.process.send_signal(signal.SIGSTOP if kind == "it hangs" else signal.SIGKILL)
+        page.wait_until("/no news for [3-9] s/.test(document.querySelector('header').innerText)")
+        assert page.run("document.getElementById('freshness').textContent !== 'live'")
+        assert page.run("Number(getComputedStyle(document.getElementById('state')).opacity) < 1")
+        page.press("Tab")
+        page.press("Enter")  # whoever pauses it knows
+        page.wait_until("!document.querySelector('header').innerText.includes('no news')")
+        if kind == "it hangs":
+            page.press("Enter")
+            page.wait_until("/no news for [0-9]+ s/.test(document.querySelector('header').innerText)")
+            edge.process.send_signal(signal.SIGCONT)
+            page.wait_until(IS_LIVE)
+            page.wait_until("!document.querySelector('header').innerText.includes('no news')")
+            assert page.run("Number(getComputedStyle(document.getElementById('state')).opacity) === 1")
+
+
+def test_what_goes_wrong_around_requests_is_on_the_page() -> None:
+    with shown_edge("--max-connections-per-client", "1") as (edge, url):
+        with socket.create_connection(("127.0.0.1", edge.port)) as first:
+            first.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            assert first.recv(100).startswith(b"HTTP/1.1 505")
+            with socket.create_connection(("127.0.0.1", edge.port)) as second:
+                assert second.recv(1) == b""
+        wait_for_text(url, r"connections refused 1 TLS handshakes failed 0 protocol errors 1 limits exceeded 0")
+        edge.log.wait_for(rf"connections refused: too many are open .* port={edge.port}\b")
 
 
 @needs_browser
