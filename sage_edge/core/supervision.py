@@ -33,6 +33,10 @@ class RestartPolicy:
         """Whether starts have failed so often that nothing is to be hoped for."""
         return self.failed_starts >= MOST_FAILED_STARTS
 
+    def note_ready(self) -> None:
+        """A start has worked."""
+        self.failed_starts = 0
+
     def delay_seconds(self, ready_seconds: float | None) -> float:
         """How long to wait before the next start, now that a worker has ended.
 
@@ -41,8 +45,6 @@ class RestartPolicy:
         """
         if ready_seconds is None:
             self.failed_starts += 1
-        else:
-            self.failed_starts = 0
         if self.is_in_vain:
             return LONGEST_DELAY_SECONDS
         if ready_seconds is not None and ready_seconds >= STEADY_SECONDS:

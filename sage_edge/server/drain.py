@@ -84,7 +84,7 @@ class Drain:
             await self._report_until(self._deadline)
         finally:
             if self._tell:
-                self._tell(self.count_streams(), 0)
+                self._tell(0, 0)  # nothing is left, or it is cut, which is told apart
             if self._show:
                 self._show("")
 

@@ -106,6 +106,7 @@ class Place:
         if started is not None:
             await wait_for_any(started.ready, started.ended, self._stop)
             if started.ready.is_set():
+                self.policy.note_ready()
                 before, self.worker, self.starting = self.worker, started, None
                 if before is not None and not before.ended.is_set():
                     log.info("worker is replaced", worker=self.number, pid=before.pid, by_pid=started.pid)

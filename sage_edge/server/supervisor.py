@@ -188,6 +188,8 @@ class Supervisor:
         if not worker.is_leaving:
             self._metrics.own.worker_failures.add()
             log.error("worker ended", worker=worker.number, pid=worker.pid, reason=_describe_end(worker))
+        if self._stop.is_set():
+            self._cut_streams += worker.streams  # which one that is killed had
         self._metrics.retire(worker.pid)
         self._recycling.note_end(worker)
         self._tell_all()

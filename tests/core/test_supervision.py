@@ -47,7 +47,7 @@ def test_a_start_that_works_forgives_those_that_failed() -> None:
     policy = RestartPolicy()
     for _ in range(MOST_FAILED_STARTS - 1):
         policy.delay_seconds(None)
-    policy.delay_seconds(0.0)
+    policy.note_ready()
     policy.delay_seconds(None)
     assert not policy.is_in_vain
 

@@ -151,6 +151,10 @@ async def test_starts_that_fail_are_tried_again_with_growing_delays(autojump_clo
         assert delays == sorted(delays)
         assert delays[0] < 1
         assert delays[-1] == pytest.approx(LONGEST_DELAY_SECONDS)
+        assert supervision.place.policy.is_in_vain
+        await supervision.has_started.wait()
+        await supervision.ready()
+        assert not supervision.place.policy.is_in_vain
 
 
 async def test_a_renewal_of_a_place_that_waits_is_its_next_start_and_no_other(
