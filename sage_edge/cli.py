@@ -243,7 +243,7 @@ def serve(configuration: Configuration) -> None:
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
-        show_drain = _show_drain if is_terminal and not logs.has_file else None
+        show_drain = _show_drain if is_terminal and not logs.has_file and link is None else None
         run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
@@ -258,7 +258,8 @@ def serve(configuration: Configuration) -> None:
             plan = prepare(configuration, passed, loads_gateway=False)
             command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
             early_signals.begin_to_serve()
-            trio.run(Supervisor(plan, command, partial(_announce, plan), notifier, logs).run, early_signals)
+            supervisor = Supervisor(plan, command, partial(_announce, plan), notifier, logs, show_drain)
+            trio.run(supervisor.run, early_signals)
             return
         plan = prepare(configuration, passed)
         early_signals.begin_to_serve()

@@ -24,16 +24,23 @@ class Drain:
         limit_seconds: how long streams may go on after that.
         show: takes a line, "" for none, that replaces the one before, for a person at a terminal; where None, what
             is left is logged.
+        tell: takes how many streams are in flight, and how many were cut, where others show it, for several drains.
     """
 
     def __init__(
-        self, *, delay_seconds: float, limit_seconds: float, show: Callable[[str], None] | None = None
+        self,
+        *,
+        delay_seconds: float,
+        limit_seconds: float,
+        show: Callable[[str], None] | None = None,
+        tell: Callable[[int, int], None] | None = None,
     ) -> None:
         self.count_streams: Callable[[], int] = int
         """The worker's: how many requests are in flight."""
         self._delay_seconds = delay_seconds
         self._limit_seconds = limit_seconds
         self._show = show
+        self._tell = tell
         self._begun = trio.Event()
         self._deadline = 0.0
         self._delaying = trio.CancelScope()
@@ -49,6 +56,8 @@ class Drain:
             return
         self._deadline = trio.current_time() + self._delay_seconds + self._limit_seconds
         self._begun.set()
+        if self._tell:
+            self._tell(self.count_streams(), 0)
 
     def skip_delay(self) -> None:
         """Nobody has to notice: the listeners go on elsewhere."""
@@ -65,11 +74,17 @@ class Drain:
 
     async def limit(self, connections: trio.CancelScope) -> None:
         """Tell each second what is left, and cut it when the time is up."""
+        await self.report()
+        self.log_cut("the drain limit is reached")
+        connections.cancel()
+
+    async def report(self) -> None:
+        """Tell each second what is left, until the time is up."""
         try:
             await self._report_until(self._deadline)
-            self.log_cut("the drain limit is reached")
-            connections.cancel()
         finally:
+            if self._tell:
+                self._tell(0, 0)  # nothing is left, or it is cut, which is told apart
             if self._show:
                 self._show("")
 
@@ -77,6 +92,8 @@ class Drain:
         """Log that what is still in flight is about to be cut, if anything is."""
         if streams := self.count_streams():
             log.warning("streams cut", streams=streams, reason=reason)
+        if self._tell:
+            self._tell(0, streams)
 
     def describe(self) -> str:
         """How far it is, in a line."""
@@ -89,7 +106,10 @@ class Drain:
     async def _report_until(self, time: float) -> None:
         while (left_seconds := time - trio.current_time()) > 0:
             await trio.sleep(min(REPORT_SECONDS, left_seconds))
-            if self._show:
+            streams = self.count_streams()
+            if self._tell:
+                self._tell(streams, 0)
+            elif self._show:
                 self._show(self.describe())
-            elif streams := self.count_streams():
+            elif streams:
                 log.info("streams in flight", streams=streams, seconds_left=round(self._seconds_left()))

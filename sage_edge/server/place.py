@@ -1,32 +1,135 @@
-"""A worker's place: what stays the same while processes come and go in it. Their life is `server.supervisor`'s."""
+"""A worker's place: what stays the same while processes come and go in it, one after the other.
+
+When another is started, and what becomes of the one before. What a process is, is `server.worker_process`'s; how they
+are started, ended and judged together, `server.supervisor`'s.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import structlog
 import trio
 
+from sage_edge.core.supervision import RestartPolicy
 from sage_edge.server.worker_process import WorkerProcess
+
+log = structlog.get_logger(__name__)
 
 
 class Place:
-    """One of the workers there should be, whichever process it is.
+    """One of the workers there should be, whichever process it is. `keep` it, and ask it for others.
+
+    Args:
+        number: from 1.
+        stop: set once no more are to be started.
+        start: starts a worker; None where the system cannot.
+        leave: has a worker drain and end, and returns at once; told whether another has its place.
+        judge: called with the worker that was started and never got ready, or None, where nobody serves in the place;
+            for how long to wait before the next is started.
 
     Attributes:
-        worker: that is there; None before the first.
-        replacement_wanted: set to have another put in its place.
-        replacement_done: set once the latest was tried; `is_replaced` says whether it worked.
+        worker: the latest that was ready; it may leave, or have ended.
+        starting: that is to follow it, and is not ready yet.
+        policy: how starts went.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        *,
+        stop: trio.Event,
+        start: Callable[[Place], Awaitable[WorkerProcess | None]],
+        leave: Callable[[WorkerProcess, bool], None],
+        judge: Callable[[Place, WorkerProcess | None], float],
+    ) -> None:
         self.number = number
         self.worker: WorkerProcess | None = None
-        self.replacement_wanted = trio.Event()
-        self.replacement_done = trio.Event()
-        self.is_replaced = False
+        self.starting: WorkerProcess | None = None
+        self.policy = RestartPolicy()
+        self._stop = stop
+        self._start = start
+        self._leave = leave
+        self._judge = judge
+        self._is_trying = False
+        self._wanted = trio.Event()  # until another is tried, which answers all that was wanted before
+        self._tried = trio.Event()  # once it was
+        self._has_worked = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether its worker serves."""
-        return self.worker is not None and self.worker.is_ready
+        """Whether a worker serves in it."""
+        return any(worker is not None and worker.is_ready for worker in (self.worker, self.starting))
+
+    @property
+    def holder(self) -> WorkerProcess | None:
+        """Who stands for it: the worker or, where that has ended, the one that starts."""
+        has_ended = self.worker is None or self.worker.ended.is_set()
+        return self.starting if has_ended else self.worker
+
+    async def keep(self) -> None:
+        """Have a worker in it, until `stop` is set; at the end, it leaves."""
+        while not self._stop.is_set():
+            worker = self.worker
+            if worker is not None and not worker.is_leaving:
+                await wait_for_any(worker.ended, self._wanted, self._stop)
+                if worker.ended.is_set():
+                    self.worker = None
+                    await self._pause(self.policy.delay_seconds(worker.ready_seconds))
+            if not self._stop.is_set() and not await self._try() and not self._stop.is_set():
+                await self._bear_failure()
+        if self.worker is not None and not self.worker.ended.is_set():
+            self._leave(self.worker, False)
+
+    def replace(self, worker: WorkerProcess, reason: str) -> None:
+        """Have another put in the place of this worker, if it still has it. It leaves when the other is ready."""
+        if worker is self.worker and not worker.ended.is_set() and not self._is_trying and not self._wanted.is_set():
+            log.info("worker is to be replaced", worker=self.number, pid=worker.pid, reason=reason)
+            self._wanted.set()
+
+    async def renew(self, reason: str) -> bool:
+        """Have a worker that is started from now on; whether there is one."""
+        if self._is_trying:  # what that finds may be old already
+            await wait_for_any(self._tried, self._stop)
+        tried = self._tried
+        if self.worker is not None:
+            self.replace(self.worker, reason)
+        if not self._is_trying:
+            self._wanted.set()  # also where it waits, empty, for the next start
+        await wait_for_any(tried, self._stop)
+        return tried.is_set() and self._has_worked
+
+    async def _try(self) -> bool:
+        """Start one; once it is ready, the one before leaves. Whether that worked."""
+        self._is_trying, self._wanted = True, trio.Event()
+        started = self.starting = await self._start(self)
+        if started is not None:
+            await wait_for_any(started.ready, started.ended, self._stop)
+            if started.ready.is_set():
+                self.policy.note_ready()
+                before, self.worker, self.starting = self.worker, started, None
+                if before is not None and not before.ended.is_set():
+                    log.info("worker is replaced", worker=self.number, pid=before.pid, by_pid=started.pid)
+                    self._leave(before, True)
+            elif not started.ended.is_set():
+                self._leave(started, self.worker is not None)
+        self._is_trying, self._has_worked = False, self.worker is not None and self.worker is started
+        tried, self._tried = self._tried, trio.Event()
+        tried.set()
+        return self._has_worked
+
+    async def _bear_failure(self) -> None:
+        started, self.starting = self.starting, None
+        if self.worker is not None and self.worker.ended.is_set():
+            self.worker = None
+        if self.worker is not None and not self.worker.is_leaving:
+            log.error("the new worker did not start, the old one stays", worker=self.number)
+            return
+        await self._pause(self._judge(self, started))
+
+    async def _pause(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await wait_for_any(self._wanted, self._stop)
 
 
 async def wait_for_any(*events: trio.Event) -> None:

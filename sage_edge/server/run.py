@@ -31,6 +31,7 @@ from sage_edge.server import worker
 from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, EarlySignals
+from sage_edge.server.ending import REDIRECT_SECONDS, SPANS_SECONDS
 from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
 from sage_edge.server.listener import start_sharing
@@ -48,11 +49,6 @@ from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_link import Order, WorkerLink
 
 log = structlog.get_logger(__name__)
-
-SPANS_SECONDS = 3.0
-"""How long the last spans of requests may take to be sent."""
-REDIRECT_SECONDS = 5.0
-"""How long the last answers on the plaintext port may take."""
 
 
 async def run(
@@ -76,7 +72,7 @@ async def run(
         logs: writes the log; SIGUSR1 has it open its file anew.
         notifier: the service manager's.
         early_signals: keeps those that came before they are received here.
-        show_drain: see `Drain`.
+        show_drain: see `Drain`; of a worker, its supervisor shows it.
         link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
 
     Raises:
@@ -84,7 +80,8 @@ async def run(
     """
     settings = plan.settings
     last_call = last_call_seconds(settings)
-    drain = Drain(delay_seconds=last_call, limit_seconds=settings.drain_seconds, show=show_drain)
+    tell = partial(_tell_streams, link) if link is not None else None
+    drain = Drain(delay_seconds=last_call, limit_seconds=settings.drain_seconds, show=show_drain, tell=tell)
     redirect_drain = Drain(delay_seconds=last_call if settings.reuse_port else 0.0, limit_seconds=REDIRECT_SECONDS)
     life = _Life(plan, logs, notifier, drain, redirect_drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
@@ -250,6 +247,10 @@ async def _serve_redirects(life: _Life, health: ASGIApplication, started: trio.E
         drain=life.redirect_drain,
         takes_queue=lambda: life.takes_queue,
     )
+
+
+def _tell_streams(link: WorkerLink, in_flight: int, cut: int) -> None:
+    link.say("streams", in_flight=in_flight, cut=cut)
 
 
 def _build_readiness(plan: Plan, link: WorkerLink | None) -> Readiness:

@@ -1,13 +1,15 @@
-"""Keeps workers running on the same listening sockets: starts, replaces and restarts them, and passes signals on.
+"""Keeps workers running on the same listening sockets: starts them, judges their ends, and passes signals on.
 
 The supervisor holds the sockets, so that no connection is refused or lost while workers come and go: what one
-that leaves has not accepted, another will. It serves nothing itself. When to give up is `core.supervision`'s.
+that leaves has not accepted, another will. It serves nothing itself. How one worker follows another is
+`server.place`'s, when that is asked for `server.rolling_restart`'s and `server.recycling`'s.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,7 @@ import trio
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.problems import Problem
-from sage_edge.core.supervision import RestartPolicy, vary
+from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, EarlySignals
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
@@ -24,6 +26,8 @@ from sage_edge.server.metrics_reports import WorkersMetrics
 from sage_edge.server.notify import Notifier, keep_notified
 from sage_edge.server.place import Place, wait_for_any
 from sage_edge.server.preparation import Plan
+from sage_edge.server.recycling import Recycling
+from sage_edge.server.rolling_restart import RollingRestart
 from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_link import TimeLimits
@@ -31,8 +35,6 @@ from sage_edge.server.worker_process import WorkerProcess
 
 log = structlog.get_logger(__name__)
 
-MEMORY_SECONDS = 5.0
-"""How often the workers' memory is looked at."""
 AT_ONCE_SECONDS = 3.0
 """How long a worker may take to end at once."""
 RELOAD_SECONDS = 30.0
@@ -50,6 +52,7 @@ class Supervisor:
         announce: called once the first of them accepts, with its gateway's name (None without) and links by title.
         notifier: the service manager's.
         logs: writes the log.
+        show_drain: see `Drain`.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Supervisor:
         announce: Callable[[str | None, Mapping[str, str]], None],
         notifier: Notifier,
         logs: LogWriter,
+        show_drain: Callable[[str], None] | None = None,
     ) -> None:
         settings = self._settings = plan.settings
         self._plan = plan
@@ -68,16 +72,23 @@ class Supervisor:
             plan.sockets, plan.redirect_sockets, count=count, is_port_shared=settings.reuse_port
         )
         self._announce: Callable[[str | None, Mapping[str, str]], None] | None = announce
-        self._places = [Place(number + 1) for number in range(count)]
+        self._stop = trio.Event()
+        build_place = partial(Place, stop=self._stop, start=self._start, leave=self._leave, judge=self._judge)
+        self._places = [build_place(number + 1) for number in range(count)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
+        self._recycling = Recycling(self._places, self._workers, settings.max_memory_bytes)
+        self._restarts = RollingRestart(self._places, self._stop, self._telling_of_reload)
+        self._reloads = 0  # under way
         self._notifier = notifier
         self._logs = logs
+        self._show_drain = show_drain
+        self._drain: Drain | None = None
+        self._cut_streams = 0
         self._metrics = WorkersMetrics(self._speaks_for_place)
         self._metrics.own.refresh_with(self._count_workers)
         self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
-        self._stop = trio.Event()
         self._first_is_ready = trio.Event()
-        self._is_restarting = self._is_ending_at_once = False
+        self._is_ending_at_once = False
         self._fault: Fault | None = None
         self._nursery: trio.Nursery
 
@@ -94,6 +105,8 @@ class Supervisor:
             await self._run_all(early_signals)
         finally:
             self._listeners.close()
+        if self._cut_streams:
+            log.warning("streams cut in all", streams=self._cut_streams)
         if self._fault is not None:
             raise EdgeError(self._fault)
         log.info("stopped")
@@ -101,27 +114,34 @@ class Supervisor:
     async def _run_all(self, early_signals: EarlySignals) -> None:
         async with trio.open_nursery() as watching:
             watching.start_soon(self._watch_signals, early_signals, watching)
-            watching.start_soon(keep_notified, self._notifier, self._describe_status, self._is_in_transition)
+            watching.start_soon(keep_notified, self._notifier, self._describe_status, self._needs_time)
             metrics = self._metrics
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_listener)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
             watching.start_soon(status, self._plan.admin_listener, self._settings.limits)
-            watching.start_soon(self._close_listeners)
-            if self._settings.max_memory_bytes is not None:
-                watching.start_soon(self._watch_memory, self._settings.max_memory_bytes)
+            watching.start_soon(self._follow_drain, watching)
+            watching.start_soon(self._recycling.watch_memory)
+            watching.start_soon(self._restarts.run)
             async with trio.open_nursery() as self._nursery:
                 for place in self._places:
                     self._nursery.start_soon(self._keep, place)
             watching.cancel_scope.cancel()
 
-    async def _close_listeners(self) -> None:
+    async def _follow_drain(self, watching: trio.Nursery) -> None:
         await self._stop.wait()
-        await self._listeners.close_after(max((each.limits.last_call_seconds for each in self._workers), default=0.0))
+        last_call_seconds = max((each.limits.last_call_seconds for each in self._workers), default=0.0)
+        drain_seconds = max((each.limits.drain_seconds for each in self._workers), default=0.0)
+        self._drain = Drain(delay_seconds=last_call_seconds, limit_seconds=drain_seconds, show=self._show_drain)
+        self._drain.count_streams = lambda: sum(worker.streams for worker in self._workers)
+        self._drain.begin()
+        watching.start_soon(self._drain.report)
+        await self._listeners.close_after(last_call_seconds)
 
     def _describe_status(self) -> str:
-        state = "draining" if self._stop.is_set() else "serving"
-        return f"{state}: {self._ready} of {len(self._places)} workers are ready"
+        if self._stop.is_set():
+            return self._drain.describe() if self._drain is not None else "draining"
+        return f"{self._restarts.describe()}: {self._ready} of {len(self._places)} workers are ready"
 
     @property
     def _ready(self) -> int:
@@ -134,56 +154,21 @@ class Supervisor:
         figures.dropped_log_lines.of().number = self._logs.dropped
 
     def _speaks_for_place(self, pid: int) -> bool:
-        holders = [place.worker for place in self._places if place.worker is not None]
+        holders = [place.holder for place in self._places if place.holder is not None]
         return any(worker.pid == pid and not worker.is_silent for worker in holders)
 
     def _is_in_transition(self) -> bool:
         return self._stop.is_set() or not self._first_is_ready.is_set()
 
-    # The life of a place: workers, one after the other.
+    def _needs_time(self) -> bool:
+        return self._is_in_transition() or self._restarts.is_under_way
+
+    # The life of a place is its own. Here is what it needs for it.
 
     async def _keep(self, place: Place) -> None:
         if place is not self._places[0]:  # the first alone finds out whether a worker can start at all
             await wait_for_any(self._first_is_ready, self._stop)
-        policy = RestartPolicy()
-        while not self._stop.is_set():
-            place.worker = await self._start(place)
-            delay_seconds: float | None = UNSTARTED_SECONDS
-            if place.worker is not None:
-                worker = await self._replace_until_ended(place, place.worker)
-                if self._stop.is_set():
-                    break
-                delay_seconds = self._judge(policy, worker)
-            elif not self._first_is_ready.is_set():
-                self._give_up(f"worker {place.number} cannot be started")
-            if delay_seconds is None:
-                return
-            with trio.move_on_after(delay_seconds):
-                await self._stop.wait()
-        if place.worker is not None:
-            await self._drain(place.worker, is_replaced=False)
-
-    async def _replace_until_ended(self, place: Place, worker: WorkerProcess) -> WorkerProcess:
-        """Wait for the end of a place's worker, and put others in its place where that is asked for; the last."""
-        while True:
-            await wait_for_any(worker.ended, place.replacement_wanted, self._stop)
-            if worker.ended.is_set() or self._stop.is_set():
-                return worker
-            successor = await self._start(place)
-            if successor is not None:
-                await wait_for_any(successor.ready, successor.ended, self._stop)
-            place.is_replaced = successor is not None and successor.ready.is_set()
-            if successor is not None and place.is_replaced:
-                self._nursery.start_soon(partial(self._drain, worker, is_replaced=True))
-                place.worker = worker = successor
-            elif successor is not None and self._stop.is_set():
-                self._nursery.start_soon(partial(self._drain, successor, is_replaced=True))
-            elif worker.is_leaving:
-                log.error("the new worker did not start, and the old one ends", worker=place.number)
-            else:
-                log.error("the new worker did not start, the old one stays", worker=place.number)
-            place.replacement_wanted = trio.Event()
-            place.replacement_done.set()
+        await place.keep()
 
     async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
@@ -204,23 +189,40 @@ class Supervisor:
         if not worker.is_leaving:
             self._metrics.own.worker_failures.add()
             log.error("worker ended", worker=worker.number, pid=worker.pid, reason=_describe_end(worker))
+        if self._stop.is_set():
+            self._cut_streams += worker.streams  # which one that is killed had
         self._metrics.retire(worker.pid)
+        self._recycling.note_end(worker)
         self._tell_all()
 
-    async def _drain(self, worker: WorkerProcess, *, is_replaced: bool) -> None:
+    def _leave(self, worker: WorkerProcess, is_replaced: bool) -> None:
         worker.drain(is_replaced=is_replaced)
         self._tell_all()
-        await worker.wait_for_drain()
+        self._nursery.start_soon(worker.wait_for_drain)
 
-    def _judge(self, policy: RestartPolicy, worker: WorkerProcess) -> float | None:
-        """What follows from a worker's unasked end: seconds until the next start, None to give up."""
-        delay_seconds = policy.delay_seconds(worker.ready_seconds)
-        if not self._first_is_ready.is_set():
-            self._give_up(f"worker {worker.number} ended before it was ready: {_describe_end(worker)}")
-            return None
-        if delay_seconds is None:
-            self._give_up(f"worker {worker.number} fails to start, again and again")
+    def _judge(self, place: Place, started: WorkerProcess | None) -> float:
+        """What follows from a start in vain, in a place where nobody serves: seconds until the next, or the end."""
+        if started is None:
+            if not self._first_is_ready.is_set():
+                self._give_up(f"worker {place.number} cannot be started")
+            return UNSTARTED_SECONDS
+        delay_seconds = place.policy.delay_seconds(None)
+        if not self._first_is_ready.is_set() and started.has_told_faults:
+            self._give_up(f"worker {place.number} ended before it was ready: {_describe_end(started)}")
+        elif self._is_in_vain:
+            self._give_up(f"worker {place.number} fails to start, again and again")
+        else:
+            failed = place.policy.failed_starts
+            message = "worker did not start and is tried again"
+            log.error(message, worker=place.number, failed_starts=failed, delay_seconds=delay_seconds)
         return delay_seconds
+
+    @property
+    def _is_in_vain(self) -> bool:
+        """Whether no worker serves, be it to the end of its streams, and none can be hoped for."""
+        begun = self._places if self._first_is_ready.is_set() else self._places[:1]
+        serves = any(worker.ready.is_set() for worker in self._workers)
+        return not serves and all(place.policy.is_in_vain for place in begun)
 
     def _give_up(self, what: str) -> None:
         hint = "its own error is above; --log-level debug shows more"
@@ -244,30 +246,26 @@ class Supervisor:
                     self._first_is_ready.set()
                     self._notifier.ready(self._describe_status())
                 log.info("worker ready", worker=worker.number, pid=worker.pid)
+                self._recycling.note_ready(worker)
                 self._tell_all()
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
             case "silent" | "answering":
                 self._tell_all()
+            case "streams" if self._stop.is_set():
+                self._cut_streams += message["cut"]
             case "recycle":
-                self._replace(worker, "it has served its number of requests")
+                self._recycling.note_served(worker)
             case "draining" if not worker.is_leaving:
                 worker.is_leaving = True
                 self._tell_all()  # first: what waits in its queue, others take
-                self._replace(worker, "it was told to end")
+                self._places[worker.number - 1].replace(worker, "it was told to end")
 
     def _tell_all(self) -> None:
         absent = [place.number for place in self._places if not place.is_ready]
         ready, wanted = len(self._places) - len(absent), len(self._places)
         for worker in self._workers:
             worker.tell(ready=ready, wanted=wanted, absent=absent)
-
-    def _replace(self, worker: WorkerProcess, reason: str) -> None:
-        place = self._places[worker.number - 1]
-        if place.worker is worker and not place.replacement_wanted.is_set():
-            log.info("worker is replaced", worker=worker.number, pid=worker.pid, reason=reason)
-            place.replacement_done = trio.Event()
-            place.replacement_wanted.set()
 
     # What the system and the operator say.
 
@@ -285,7 +283,7 @@ class Supervisor:
                         self._notifier.stopping("draining")
                         self._stop.set()
                 elif number == signal.SIGUSR2:
-                    self._nursery.start_soon(self._restart)
+                    self._restarts.ask()
                 elif number == signal.SIGHUP:
                     watching.start_soon(self._reload)
                 else:
@@ -295,16 +293,26 @@ class Supervisor:
 
     async def _reload(self) -> None:
         """Have the workers load their certificates again, and tell the service manager once they have."""
-        is_told = not self._is_in_transition()
-        if is_told:
-            self._notifier.reloading("loading certificates")
-        with trio.move_on_after(RELOAD_SECONDS):
+        with self._telling_of_reload("loading certificates"), trio.move_on_after(RELOAD_SECONDS):
             async with trio.open_nursery() as nursery:
                 for worker in self._workers:
                     if worker.pass_on(signal.SIGHUP):
                         nursery.start_soon(wait_for_any, worker.reloaded, worker.ended)
-        if is_told and not self._stop.is_set():
-            self._notifier.ready(self._describe_status())
+
+    @contextmanager
+    def _telling_of_reload(self, what: str) -> Iterator[None]:
+        """Tell the service manager that something is taken up anew and, once nothing is any more, that it is over."""
+        if self._is_in_transition():
+            yield
+            return
+        self._reloads += 1
+        self._notifier.reloading(what)
+        try:
+            yield
+        finally:
+            self._reloads -= 1
+            if not self._reloads and not self._stop.is_set():
+                self._notifier.ready(self._describe_status())
 
     async def _end_at_once(self) -> None:
         for worker in self._workers:
@@ -316,42 +324,6 @@ class Supervisor:
         for worker in self._workers:
             log.error("worker does not end and is killed", worker=worker.number, pid=worker.pid)
             worker.kill()
-
-    async def _restart(self) -> None:
-        """Replace all workers, one after the other."""
-        if self._is_restarting or self._stop.is_set():
-            log.warning("a restart is under way already")
-            return
-        self._is_restarting = True
-        log.info("restarting workers", count=len(self._places))
-        try:
-            for place in self._places:
-                if not await self._restart_one(place):
-                    if self._stop.is_set():
-                        return
-                    log.error("the restart has ended early", at_worker=place.number)
-                    return
-        finally:
-            self._is_restarting = False
-        log.info("restarted workers", count=len(self._places))
-
-    async def _restart_one(self, place: Place) -> bool:
-        if place.replacement_wanted.is_set():  # one that was started before the restart was asked for is not new
-            await wait_for_any(place.replacement_done, self._stop)
-        if place.worker is None:
-            return True  # what is started there is new anyway
-        self._replace(place.worker, "restart")
-        await wait_for_any(place.replacement_done, self._stop)
-        return place.replacement_done.is_set() and place.is_replaced
-
-    async def _watch_memory(self, limit_bytes: int) -> None:
-        limits = {place.number: vary(limit_bytes) for place in self._places}
-        while True:
-            await trio.sleep(MEMORY_SECONDS)
-            for place in self._places:
-                worker = place.worker
-                if worker is not None and worker.is_ready and worker.memory_bytes > limits[place.number]:
-                    self._replace(worker, f"it has {worker.memory_bytes / 2**20:.0f} MB of memory")
 
 
 def _describe_end(worker: WorkerProcess) -> str:

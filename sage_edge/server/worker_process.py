@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 import trio
 
+from sage_edge.core.errors import ExitCode
+from sage_edge.server.ending import END_SECONDS
 from sage_edge.server.memory import resident_bytes
 from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.worker_link import VARIABLE, MessageSender, Order, TimeLimits, read_messages
@@ -27,7 +29,7 @@ SILENCE_SECONDS = 30.0
 LOOK_SECONDS = 1.0
 """How often it is looked for that."""
 LATE_SECONDS = 10.0
-"""How long after its last moment to start or to drain a worker is killed."""
+"""How long after its last moment to start a worker is killed."""
 
 
 class WorkerProcess:
@@ -47,6 +49,7 @@ class WorkerProcess:
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
         is_leaving: it drains, or is about to.
         is_silent: it was ready, and has said nothing for `QUIET_SECONDS`; "silent" and "answering" are events of it.
+        streams: how many it had in flight when it last told, in a drain.
         limits: of its time.
     """
 
@@ -64,6 +67,7 @@ class WorkerProcess:
         self.ended = trio.Event()
         self.exit_code: int | None = None
         self.is_leaving = self.is_silent = False
+        self.streams = 0
         self.limits = limits
         self._command = command
         self._listeners = listeners
@@ -84,6 +88,11 @@ class WorkerProcess:
     def is_ready(self) -> bool:
         """Whether it serves, and will go on."""
         return self.ready.is_set() and not self.is_leaving and not self.is_silent and not self.ended.is_set()
+
+    @property
+    def has_told_faults(self) -> bool:
+        """Whether it ended because of faults that it has reported: of its configuration, or its gateway."""
+        return self.exit_code in {ExitCode.CONFIGURATION, ExitCode.STARTUP}
 
     @property
     def ready_seconds(self) -> float | None:
@@ -168,7 +177,7 @@ class WorkerProcess:
 
     async def wait_for_drain(self) -> None:
         """Wait for the end of one that was told to drain. Where that does not come in time, it is killed."""
-        with trio.move_on_after(self.limits.last_call_seconds + self.limits.drain_seconds + LATE_SECONDS):
+        with trio.move_on_after(self.limits.last_call_seconds + self.limits.drain_seconds + END_SECONDS):
             await self.ended.wait()
             return
         log.error("worker does not end and is killed", worker=self.number, pid=self.pid)
@@ -218,6 +227,8 @@ class WorkerProcess:
             case "ready" if not self.ready.is_set():
                 self._ready_at = trio.current_time()
                 self.ready.set()
+            case "streams":
+                self.streams = message["in_flight"]
             case "reloaded":
                 reloaded, self.reloaded = self.reloaded, trio.Event()
                 reloaded.set()

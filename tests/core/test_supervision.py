@@ -11,6 +11,7 @@ from sage_edge.core.supervision import (
     MOST_FAILED_STARTS,
     STEADY_SECONDS,
     RestartPolicy,
+    most_bytes,
     vary,
 )
 
@@ -25,7 +26,7 @@ def test_workers_that_do_not_last_come_back_later_and_later_and_never_not_at_all
     delays = [policy.delay_seconds(1.0) for _ in range(50)]
     assert delays[:3] == [0.1, 0.2, 0.4]
     assert delays[-1] == LONGEST_DELAY_SECONDS
-    assert None not in delays
+    assert not policy.is_in_vain
 
 
 def test_after_a_steady_life_the_delays_begin_anew() -> None:
@@ -33,22 +34,31 @@ def test_after_a_steady_life_the_delays_begin_anew() -> None:
     assert [policy.delay_seconds(life) for life in (1.0, 1.0, STEADY_SECONDS, 1.0)] == [0.1, 0.2, 0.0, 0.1]
 
 
-def test_starts_that_fail_one_after_the_other_are_given_up() -> None:
+def test_starts_that_fail_one_after_the_other_are_in_vain_and_go_on_as_late_as_can_be() -> None:
     policy = RestartPolicy()
-    delays = [policy.delay_seconds(None) for _ in range(MOST_FAILED_STARTS)]
-    assert delays[-1] is None
-    assert None not in delays[:-1]
+    for _ in range(MOST_FAILED_STARTS - 1):
+        assert policy.delay_seconds(None) < LONGEST_DELAY_SECONDS
+        assert not policy.is_in_vain
+    assert [policy.delay_seconds(None) for _ in range(10)] == [LONGEST_DELAY_SECONDS] * 10
+    assert policy.is_in_vain
 
 
 def test_a_start_that_works_forgives_those_that_failed() -> None:
     policy = RestartPolicy()
     for _ in range(MOST_FAILED_STARTS - 1):
-        assert policy.delay_seconds(None) is not None
-    assert policy.delay_seconds(0.0) is not None
-    assert policy.delay_seconds(None) is not None
+        policy.delay_seconds(None)
+    policy.note_ready()
+    policy.delay_seconds(None)
+    assert not policy.is_in_vain
 
 
 @given(st.integers(1, 10**12))
 def test_a_varied_limit_stays_close_and_above_nothing(limit: int) -> None:
     assert max(1, limit * 0.9) <= vary(limit) + 1
     assert vary(limit) == pytest.approx(limit, rel=0.1, abs=1)
+
+
+def test_a_worker_may_have_the_memory_that_was_asked_for_or_a_quarter_more_than_it_needs_to_begin_with() -> None:
+    assert most_bytes(100, ready_bytes=80) == 100
+    assert most_bytes(100, ready_bytes=100) == 100
+    assert most_bytes(100, ready_bytes=120) == 150

@@ -109,6 +109,25 @@ def test_the_end_is_told_with_what_is_still_in_flight(manager: Manager, gateway:
     assert "streams cut" not in edge.log.text
 
 
+def test_a_restart_of_the_workers_is_told_and_where_it_failed(manager: Manager, gateway: Path) -> None:
+    module = gateway / "served.py"
+    good = module.read_text()
+    options = ("--gateway", "served:app", "--workers", "2")
+    with running_edge(*options, cwd=gateway, env=managed(manager)) as edge:
+        edge.log.wait_for("worker ready", count=2)
+        edge.process.send_signal(signal.SIGUSR2)
+        manager.wait_for(r"^RELOADING=1\nMONOTONIC_USEC=\d+\nSTATUS=restarting worker 1")
+        manager.wait_for("^READY=1\nSTATUS=serving: 2 of 2 workers are ready")
+        module.write_text("raise RuntimeError\n")
+        edge.process.send_signal(signal.SIGUSR2)
+        manager.wait_for("^RELOADING=1")
+        manager.wait_for("^READY=1\nSTATUS=serving, restart failed at worker 1: 2 of 2 workers are ready")
+        module.write_text(good)
+        edge.process.send_signal(signal.SIGUSR2)
+        manager.wait_for("^READY=1\nSTATUS=serving: 2 of 2 workers are ready")
+        assert edge.stop() == 0
+
+
 def test_the_heartbeat_ends_where_the_loop_hangs_and_only_there(manager: Manager, gateway: Path) -> None:
     env = managed(manager, WATCHDOG_USEC="200000")
     with running_edge("--gateway", "served:app", "--gateway-loop", "trio", cwd=gateway, env=env) as edge:

@@ -80,7 +80,7 @@ def test_nobody_waits_for_a_worker_that_somebody_else_has_told_to_end(gateway: P
     with running_workers(gateway) as edge:
         with stream(edge) as (pid, curl):
             os.kill(pid, signal.SIGTERM)
-            edge.log.wait_for(rf"worker is replaced .*pid={pid} reason='it was told to end'")
+            edge.log.wait_for(rf"worker is to be replaced .*pid={pid} reason='it was told to end'")
             assert pid not in {ask(edge) for _ in range(ASKS)}
             edge.log.wait_for(r"worker ready", count=3)
             assert {ask(edge) for _ in range(2 * ASKS)} == set(find_pids(edge).values())

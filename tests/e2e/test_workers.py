@@ -27,6 +27,8 @@ while pathlib.Path("held").exists():
 if pathlib.Path("broken").exists():
     raise RuntimeError("broken on purpose")
 
+grown = []
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while True:
@@ -35,6 +37,8 @@ async def app(scope, receive, send):
             if message["type"].endswith("shutdown"):
                 return
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/grow":
+        grown.append(b"x" * 2**28)
     if scope["path"] == "/stream":
         for number in range(100):
             await send({"type": "http.response.body", "body": b"%d\\n" % number, "more_body": True})
@@ -202,10 +206,20 @@ def test_an_end_in_the_middle_of_a_restart_is_no_error(gateway: Path) -> None:
 
 
 def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:
-    with running_workers(gateway, "--max-memory-bytes", str(2**21), workers=1) as edge:
-        edge.log.wait_for(r"worker is replaced .*MB of memory")
-        edge.log.wait_for(r"worker ready", count=2)
+    with running_workers(gateway, "--max-memory-bytes", str(2**28), workers=1) as edge:
+        first = find_pids(edge)[1]
+        assert int(ask(edge, "/grow")) == first
+        edge.log.wait_for(rf"worker is to be replaced .*pid={first} reason='it has \d+ MB of memory'")
+        edge.log.wait_for(rf"worker is replaced .*pid={first}")
         ask(edge)
+    assert "the memory limit is below" not in edge.log.text
+
+
+def test_a_limit_of_memory_that_is_too_low_is_said_to_be(gateway: Path) -> None:
+    with running_workers(gateway, "--max-memory-bytes", str(2**21), workers=1) as edge:
+        edge.log.wait_for(r"the memory limit is below what the gateway needs .*max_memory_bytes=2097152 ready_bytes=\d")
+        assert int(ask(edge)) == find_pids(edge)[1]
+        assert edge.stop() == 0
 
 
 def test_where_the_first_worker_cannot_start_the_edge_says_so_and_ends(gateway: Path) -> None:

@@ -71,6 +71,31 @@ async def test_a_terminal_has_one_line_that_is_wiped_at_the_end(autojump_clock: 
     assert lines == []
 
 
+async def test_a_supervisor_is_told_from_the_beginning_each_second_and_what_is_cut(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[tuple[int, int]] = []
+    drain = Drain(delay_seconds=1, limit_seconds=2, tell=lambda in_flight, cut: told.append((in_flight, cut)))
+    counting_down(drain, until=1000)
+    with structlog.testing.capture_logs() as lines:
+        drain.begin()
+        assert told == [(1, 0)]
+        await drain.wait_for_last_call()
+        await drain.limit(trio.CancelScope())
+    assert told == [(1, 0), (1, 0), (1, 0), (1, 0), (0, 0), (0, 1)]
+    assert [line["event"] for line in lines] == ["streams cut"]
+
+
+async def test_a_supervisor_is_told_that_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
+    told: list[tuple[int, int]] = []
+    drain = Drain(delay_seconds=0, limit_seconds=9, tell=lambda in_flight, cut: told.append((in_flight, cut)))
+    counting_down(drain, until=1000)
+    drain.begin()
+    with trio.move_on_after(0.5):  # all connections have ended
+        await drain.limit(trio.CancelScope())
+    assert told == [(1, 0), (0, 0)]
+
+
 async def test_nothing_is_logged_where_nothing_is_cut(autojump_clock: trio.testing.MockClock) -> None:
     drain = Drain(delay_seconds=0, limit_seconds=3)
     with structlog.testing.capture_logs() as lines:

@@ -95,7 +95,7 @@ async def test_one_that_is_silent_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_one_that_does_not_drain_in_time_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(worker_process, "END_SECONDS", 0.1)
     async with running(DRAINING_FOR_A_SECOND) as worker:
         worker.drain(is_replaced=False)
         await worker.wait_for_drain()
@@ -105,7 +105,7 @@ async def test_one_that_does_not_drain_in_time_is_killed(monkeypatch: pytest.Mon
 async def test_one_that_has_read_another_configuration_has_the_time_that_it_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker_process, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(worker_process, "END_SECONDS", 0.1)
     limits = TimeLimits(startup_seconds=60, last_call_seconds=0, drain_seconds=30)
     async with running(f"say(event='started', limits={vars(limits)!r})\n" + DRAINING_FOR_A_SECOND) as worker:
         worker.drain(is_replaced=False)

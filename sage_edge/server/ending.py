@@ -1,0 +1,18 @@
+"""How long a process may take to end, once its drain is over: the limits of what is done then, one after the other."""
+
+from __future__ import annotations
+
+from sage_edge.app.bridge import ABANDON_SECONDS
+from sage_edge.app.dispatch import SHUTDOWN_SECONDS
+from sage_edge.server.log_writer import STOP_SECONDS
+from sage_edge.server.mounts import THREAD_STOP_SECONDS
+
+REDIRECT_SECONDS = 5.0
+"""How long the last answers on the plaintext port may take."""
+SPANS_SECONDS = 3.0
+"""How long the last spans of requests may take to be sent."""
+
+GATEWAY_SECONDS = ABANDON_SECONDS + SHUTDOWN_SECONDS + SPANS_SECONDS + THREAD_STOP_SECONDS + STOP_SECONDS
+"""How long a gateway that does not end can hold it up; docs/operating.md says so."""
+END_SECONDS = GATEWAY_SECONDS + REDIRECT_SECONDS
+"""After that a process does not end by itself."""

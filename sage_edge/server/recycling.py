@@ -1,0 +1,88 @@
+"""Workers that are replaced before they harm: those that have served their number of requests, or eat memory.
+
+One at a time leaves each place: streams may go on for long, and each process is a gateway's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import structlog
+import trio
+
+from sage_edge.core.supervision import most_bytes, vary
+from sage_edge.server.place import Place
+from sage_edge.server.worker_process import WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+MEMORY_SECONDS = 5.0
+"""How often the workers' memory is looked at."""
+
+
+class Recycling:
+    """What has workers replaced.
+
+    Args:
+        places: the workers'.
+        running: all processes, those that leave too.
+        limit_bytes: of a worker's memory; None for none.
+    """
+
+    def __init__(self, places: Sequence[Place], running: Collection[WorkerProcess], limit_bytes: int | None) -> None:
+        self._places = places
+        self._running = running
+        self._limit_bytes = limit_bytes
+        self._limits_bytes = {place.number: vary(limit_bytes or 0) for place in places}
+        self._ready_bytes: dict[int, int] = {}  # by process
+        self._have_served: set[int] = set()
+
+    def note_ready(self, worker: WorkerProcess) -> None:
+        """One has become ready."""
+        if self._limit_bytes is None:
+            return
+        ready_bytes = self._ready_bytes[worker.pid] = worker.memory_bytes
+        if ready_bytes > self._limits_bytes[worker.number]:
+            log.error(
+                "the memory limit is below what the gateway needs",
+                worker=worker.number,
+                max_memory_bytes=self._limit_bytes,
+                ready_bytes=ready_bytes,
+            )
+
+    def note_served(self, worker: WorkerProcess) -> None:
+        """One has served its number of requests."""
+        self._have_served.add(worker.pid)
+        self._look_at_requests(self._places[worker.number - 1])
+
+    def note_end(self, worker: WorkerProcess) -> None:
+        """One has ended, and runs no more: another that waited for that may leave."""
+        self._ready_bytes.pop(worker.pid, None)
+        self._have_served.discard(worker.pid)
+        self._look_at_requests(self._places[worker.number - 1])
+
+    async def watch_memory(self) -> None:
+        """Look at their memory now and then; until it is cancelled."""
+        if self._limit_bytes is None:
+            return
+        while True:
+            await trio.sleep(MEMORY_SECONDS)
+            for place in self._places:
+                worker = self._candidate(place)
+                if worker is None:
+                    continue
+                memory_bytes = worker.memory_bytes
+                if memory_bytes > most_bytes(self._limits_bytes[place.number], self._ready_bytes.get(worker.pid, 0)):
+                    place.replace(worker, f"it has {memory_bytes / 2**20:.0f} MB of memory")
+
+    def _look_at_requests(self, place: Place) -> None:
+        worker = self._candidate(place)
+        if worker is not None and worker.pid in self._have_served:
+            self._have_served.discard(worker.pid)  # it tells again after as many more: a replacement can fail
+            place.replace(worker, "it has served its number of requests")
+
+    def _candidate(self, place: Place) -> WorkerProcess | None:
+        """A place's worker, if it may leave now."""
+        is_one_leaving = any(each.number == place.number and each.is_leaving for each in self._running)
+        worker = place.worker
+        return worker if worker is not None and worker.is_ready and not is_one_leaving else None

@@ -1,0 +1,86 @@
+"""Workers that cannot be started: what serves goes on, and only where nothing can does the edge end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.e2e.test_worker_leaving import ask, rest_of, running_workers, stream
+from tests.e2e.test_worker_leaving import gateway as gateway
+from tests.e2e.test_workers import find_pids
+from tests.kit.edge import run_edge, running_edge
+
+BROKEN = "import pathlib\nif pathlib.Path('broken').exists(): raise RuntimeError('broken on purpose')\n"
+KILLED_ONCE = """
+import os, pathlib, signal
+if not pathlib.Path("died").exists():
+    pathlib.Path("died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+RETRIED = r"worker did not start and is tried again .*"
+
+
+def prepend(gateway: Path, code: str) -> None:
+    """Have the gateway do something when it is imported."""
+    module = gateway / "leaving.py"
+    module.write_text(code + module.read_text())
+
+
+def test_a_worker_that_cannot_be_replaced_does_not_take_those_with_it_that_serve(gateway: Path) -> None:
+    prepend(gateway, BROKEN)
+    with running_workers(gateway) as edge:
+        pids = find_pids(edge)
+        (gateway / "broken").touch()
+        os.kill(pids[1], signal.SIGKILL)
+        edge.log.wait_for(RETRIED + r"worker=1 failed_starts=6 delay_seconds=5\.0")
+        assert {ask(edge) for _ in range(8)} == {pids[2]}
+        (gateway / "broken").unlink()
+        edge.log.wait_for(r"worker ready .*worker=1", count=2)
+        assert {ask(edge) for _ in range(32)} == set(find_pids(edge).values())
+        assert edge.stop() == 0
+
+
+def test_where_no_worker_serves_any_more_and_none_starts_the_edge_ends(gateway: Path) -> None:
+    prepend(gateway, BROKEN)
+    with running_workers(gateway) as edge:
+        (gateway / "broken").touch()
+        for pid in find_pids(edge).values():
+            os.kill(pid, signal.SIGKILL)
+        assert edge.process.wait(120) == 3
+        assert "fails to start, again and again" in edge.log.wait_for_end()
+
+
+def test_while_streams_end_in_a_worker_that_leaves_others_are_tried(gateway: Path) -> None:
+    prepend(gateway, BROKEN)
+    with running_workers(gateway, "--drain-seconds", "300") as edge, stream(edge) as (pid, curl):
+        (gateway / "broken").touch()
+        for each in find_pids(edge).values():
+            os.kill(each, signal.SIGTERM if each == pid else signal.SIGKILL)
+        edge.log.wait_for(RETRIED + "failed_starts=5", count=2)
+        edge.log.wait_for(RETRIED + "failed_starts=6")
+        (gateway / "broken").unlink()
+        edge.log.wait_for(r"worker ready", count=4)
+        assert pid not in {ask(edge) for _ in range(8)}
+        (gateway / "finish").touch()
+        assert rest_of(curl) == ("finished", 0)
+        assert edge.stop() == 0
+
+
+def test_a_first_worker_that_the_system_kills_is_started_again(gateway: Path) -> None:
+    prepend(gateway, KILLED_ONCE)
+    with running_edge("--gateway", "leaving:app", "--workers", "1", cwd=gateway) as edge:
+        edge.log.wait_for(r"worker ended .*reason='signal SIGKILL'")
+        edge.log.wait_for(RETRIED + "failed_starts=1")
+        assert ask(edge)
+        assert edge.stop() == 0
+
+
+def test_a_first_worker_that_is_always_killed_ends_the_edge(gateway: Path) -> None:
+    prepend(gateway, KILLED)
+    options = ("--gateway", "leaving:app", "--workers", "2", "--port", "0", "--host", "127.0.0.1")
+    done = run_edge(*options, "--metrics-bind", "none", "--admin-bind", "none", cwd=gateway)
+    assert done.returncode == 3
+    assert "sage-edge: error: worker 1 fails to start, again and again" in done.stderr
+    assert done.stderr.count("signal SIGKILL") == 5

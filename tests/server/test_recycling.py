@@ -1,0 +1,118 @@
+"""Workers that are replaced for what they have served, or eaten: one at a time, and not for what they cannot help."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import structlog.testing
+import trio
+import trio.testing
+
+from sage_edge.server.recycling import MEMORY_SECONDS, Recycling
+from tests.kit.workers import FakePlace, FakeWorker
+
+LIMIT = 100 * 2**20
+
+
+class Case:
+    """One place with a worker that is ready."""
+
+    def __init__(self, memory_bytes: int = 0, limit_bytes: int | None = None) -> None:
+        self.worker = FakeWorker(memory_bytes=memory_bytes).become_ready()
+        self.running = {self.worker}
+        self.place = FakePlace(1, self.worker)
+        self.recycling = Recycling(cast(Any, [self.place]), cast(Any, self.running), limit_bytes)
+        self.recycling.note_ready(cast(Any, self.worker))
+
+    def replace(self) -> FakeWorker:
+        """Put another in its place; the one that leaves."""
+        leaving = self.worker
+        leaving.is_leaving = True
+        self.worker = self.place.worker = FakeWorker().become_ready()
+        self.running.add(self.worker)
+        return leaving
+
+    def end(self, worker: FakeWorker) -> None:
+        worker.ended.set()
+        self.running.discard(worker)
+        self.recycling.note_end(cast(Any, worker))
+
+
+@asynccontextmanager
+async def watched(case: Case) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(case.recycling.watch_memory)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def test_one_that_has_served_its_number_of_requests_is_replaced() -> None:
+    case = Case()
+    case.recycling.note_served(cast(Any, case.worker))
+    assert case.place.reasons == ["it has served its number of requests"]
+
+
+def test_it_waits_until_the_one_before_has_left() -> None:
+    case = Case()
+    leaving = case.replace()
+    case.recycling.note_served(cast(Any, case.worker))
+    assert case.place.reasons == []
+    case.end(leaving)
+    assert case.place.reasons == ["it has served its number of requests"]
+
+
+def test_another_end_than_of_one_that_leaves_asks_for_nothing() -> None:
+    case = Case()
+    case.recycling.note_served(cast(Any, case.worker))
+    successor = FakeWorker()
+    case.running.add(successor)
+    case.end(successor)  # it did not start
+    assert len(case.place.reasons) == 1
+
+
+async def test_one_with_too_much_memory_is_replaced(autojump_clock: trio.testing.MockClock) -> None:
+    case = Case(LIMIT // 2, LIMIT)
+    async with watched(case):
+        await trio.sleep(3 * MEMORY_SECONDS)
+        assert case.place.reasons == []
+        case.worker.memory_bytes = 2 * LIMIT
+        await trio.sleep(1.5 * MEMORY_SECONDS)
+        assert case.place.reasons[0] == "it has 200 MB of memory"
+
+
+async def test_for_its_memory_too_it_waits_until_the_one_before_has_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    case = Case(LIMIT // 2, LIMIT)
+    leaving = case.replace()
+    case.worker.memory_bytes = 2 * LIMIT
+    async with watched(case):
+        await trio.sleep(10 * MEMORY_SECONDS)
+        assert case.place.reasons == []
+        case.end(leaving)
+        await trio.sleep(1.5 * MEMORY_SECONDS)
+        assert case.place.reasons[0] == "it has 200 MB of memory"
+
+
+async def test_one_that_needs_more_than_the_limit_is_said_to_once_and_stays_until_it_has_grown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        case = Case(2 * LIMIT, LIMIT)
+        async with watched(case):
+            await trio.sleep(100 * MEMORY_SECONDS)
+            assert case.place.reasons == []
+            case.worker.memory_bytes = 3 * LIMIT
+            await trio.sleep(1.5 * MEMORY_SECONDS)
+            assert case.place.reasons[0] == "it has 300 MB of memory"
+    assert lines == [
+        {
+            "event": "the memory limit is below what the gateway needs",
+            "log_level": "error",
+            "worker": 1,
+            "max_memory_bytes": LIMIT,
+            "ready_bytes": 2 * LIMIT,
+        }
+    ]
