@@ -55,7 +55,7 @@ def own_message(message: Message) -> Message:
     are, may go without.
 
     Raises:
-        TypeError: what belongs to be bytes is not like them, or a text is none.
+        TypeError: something is not like bytes that has to be, or a text is none.
         ValueError: a header is not a name and a value.
     """
     kind, owned = message["type"], message.copy()
@@ -63,11 +63,17 @@ def own_message(message: Message) -> Message:
         owned["body"] = _to_bytes(owned["body"], kind)
     if owned.get("bytes") is not None:
         owned["bytes"] = _to_bytes(owned["bytes"], kind)
-    if not isinstance(owned.get("text"), str | None):
-        raise TypeError(f"{kind} has text of type {type(owned['text']).__name__}")
+    text = owned.get("text")
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"{kind} has text of type {type(text).__name__}")
     if "headers" in owned:  # any iterable, which may be gone through once
         fields = owned["headers"] or ()
-        owned["headers"] = [(_to_bytes(name, kind), _to_bytes(value, kind)) for name, value in fields]
+        owned["headers"] = [
+            (name, value)
+            if type(name) is bytes and type(value) is bytes
+            else (_to_bytes(name, kind), _to_bytes(value, kind))
+            for name, value in fields
+        ]
     return owned
 
 
