@@ -29,6 +29,7 @@ from sage_edge.core.exchange import (
     ResponseProgress,
     SendWindow,
     message_cost_bytes,
+    own_message,
     received_cost_bytes,
 )
 
@@ -245,17 +246,22 @@ class _GatewayPart:
             self._post(self._edge.consume, credit_bytes)
 
     async def _send(self, message: Message) -> None:
-        """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for."""
+        """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for.
+
+        What the message is no good for by itself is raised here, too; what only the server knows, it ends the call for.
+        """
         if self._is_abandoned:
             raise ClientDisconnectedError
+        # A copy, because the application may fill its message anew while this one is on its way. `bytes` stay as they
+        # are; whatever else could change is copied, too.
+        message = message.copy() if type(message.get("body")) is bytes else own_message(message)
         # Again at the next message, where the application gave up waiting after the last.
         await self._wait_for_window()
         self._progress.note(message)
         if self._progress.is_complete:
             self._wake()  # who receives is given a disconnect
         self._under_way.spend(message_cost_bytes(message))
-        # A copy, because the application may fill its message anew while this one is on its way.
-        self._post(self._edge.write, message.copy())
+        self._post(self._edge.write, message)
         await self._wait_for_window()
 
     @property

@@ -1,7 +1,8 @@
 """Hands each request to the mount that `core.routing` names, and runs the mounts' lifespans.
 
 A subclass of Hypercorn's dispatcher that replaces its matching (by `startswith`) and its lifespan
-handling (one failure cancels all; failures are dropped; one state for all). docs/adr/0003.
+handling (one failure cancels all; failures are dropped; one state for all): what it still has of it is its
+table of `mounts`, for whoever looks for that. docs/adr/0003.
 """
 
 from __future__ import annotations

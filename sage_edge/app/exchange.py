@@ -25,6 +25,7 @@ from sage_edge.core.exchange import (
     Inbox,
     Message,
     ResponseProgress,
+    own_message,
     received_cost_bytes,
 )
 from sage_edge.core.timeline import EventMeter, Timeline
@@ -194,8 +195,11 @@ class Exchange(ABC):
             ClientDisconnectedError: an OSError, as ASGI asks for: the client has gone.
             UnexpectedMessageError: the message is out of order.
             ValueError: a header field is not allowed.
+            TypeError: its body, or a header, is not like bytes.
         """
         self._require_client()
+        if type(message.get("body")) is not bytes:
+            message = own_message(message)
         # Again at the next message, where the application gave up waiting after the last. Asked for here, too: a
         # coroutine for each message that has nothing to wait for costs more than all the rest of it.
         if self.waiting_bytes > HIGH_WATER_BYTES:
@@ -219,7 +223,9 @@ class Exchange(ABC):
 
     @abstractmethod
     def write(self, message: Message) -> None:
-        """Take a message of the answer, without waiting. Dropped once the client has gone.
+        """Take a message of the answer, without waiting; its bodies and headers are `bytes`.
+
+        Dropped once the client has gone.
 
         Raises:
             UnexpectedMessageError: the message is out of order.

@@ -2,7 +2,8 @@
 
 An error before the answer has started becomes a 500. After that nothing truthful can be sent:
 the layer returns with the answer incomplete, and the server ends the stream (RST_STREAM over
-HTTP/2, a closed connection over HTTP/1.1), so that the client sees that it was cut.
+HTTP/2, a closed connection over HTTP/1.1), so that the client sees that it was cut. A WebSocket that
+was not accepted is denied with the 500; one that was is closed with 1011.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class RescueLayer:
-    """An ASGI application that calls another and raises nothing of its own requests' errors."""
+    """An ASGI application that calls another and raises none of the errors of its requests and WebSockets."""
 
     def __init__(self, application: ASGIApplication) -> None:
         self._application = application

@@ -7,6 +7,7 @@ tasks and threads, and ask here what to do. ASGI specification, HTTP and WebSock
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -50,6 +51,44 @@ class ClientDisconnectedError(OSError):
 
 class LifespanUnsupportedError(Exception):
     """The application ended its lifespan call without asking for a message (ASGI, Lifespan Protocol)."""
+
+
+def own_message(message: Message) -> Message:
+    """A copy of what an application sends, which it cannot change any more and whose bodies and fields are `bytes`.
+
+    The shells ask for it before anything else looks at a message; one whose body is `bytes` already, as nearly all
+    are, may go without.
+
+    Raises:
+        TypeError: something is not like bytes that has to be, or a text is none.
+        ValueError: a header is not a name and a value.
+    """
+    kind, owned = message["type"], message.copy()
+    if "body" in owned:
+        owned["body"] = _to_bytes(owned["body"], kind)
+    if owned.get("bytes") is not None:
+        owned["bytes"] = _to_bytes(owned["bytes"], kind)
+    text = owned.get("text")
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"{kind} has text of type {type(text).__name__}")
+    if "headers" in owned:  # any iterable, which may be gone through once
+        fields = owned["headers"] or ()
+        owned["headers"] = [
+            (name, value)
+            if type(name) is bytes and type(value) is bytes
+            else (_to_bytes(name, kind), _to_bytes(value, kind))
+            for name, value in fields
+        ]
+    return owned
+
+
+def _to_bytes(data: Any, kind: str) -> bytes:
+    if type(data) is bytes:
+        return data
+    try:
+        return bytes(memoryview(data))  # a view takes what is like bytes, and no number, of which they would make zeros
+    except TypeError:
+        raise TypeError(f"{kind} has {type(data).__name__} where bytes belong") from None
 
 
 def body_bytes(message: Message) -> int:
@@ -203,23 +242,26 @@ class ResponseProgress:
 
         Raises:
             UnexpectedMessageError: it comes too early, too late or twice.
+            ValueError: the length that it announces is none.
         """
         match message["type"]:
             case "http.response.body" | "websocket.http.response.body":
                 self.note_body(message)
             case "http.response.start" | "websocket.http.response.start" | "websocket.accept" as kind:
                 self._require(not self.has_started, kind, "the response has started")
-                self.has_started = True
-                self._is_open = kind == "websocket.accept"
+                is_open = kind == "websocket.accept"  # which has no length
+                self._missing_bytes = None if is_open else _find_length(message.get("headers", ()))
+                self._is_open = is_open
                 self._expects_trailers = bool(message.get("trailers", False))
-                self._missing_bytes = _find_length(message)
+                self.has_started = True
             case "http.response.trailers" as kind:
                 self._require(self.is_body_complete, kind, "the body is not complete")
                 self._require(not self.is_complete, kind, "the response is complete")
                 self.is_complete = not message.get("more_trailers", False)
             case "websocket.send" as kind:
                 self._require(self._is_open, kind, "the WebSocket is not open")
-            case "websocket.close":
+            case "websocket.close" as kind:
+                self._require(self._is_open or not self.has_started, kind, "the WebSocket is closed or denied")
                 self.has_started = self.is_complete = self.is_body_complete = True
                 self._is_open = False
 
@@ -240,9 +282,16 @@ class ResponseProgress:
             raise UnexpectedMessageError(f"{kind} was sent, but {why_not}")
 
 
-def _find_length(message: Message) -> int | None:
-    """The length that the start of an answer announces, if any (RFC 9110 section 8.6)."""
-    for name, value in message.get("headers", ()):
-        if bytes(name).lower() == b"content-length" and bytes(value).isdigit():
-            return int(value)
-    return None
+def _find_length(fields: Iterable[tuple[bytes, bytes]]) -> int | None:
+    return read_length([bytes(value) for name, value in fields if bytes(name).lower() == b"content-length"])
+
+
+def read_length(values: Sequence[bytes]) -> int | None:
+    """What an answer's fields of that name announce, None where there is none (RFC 9110 section 8.6).
+
+    Raises:
+        ValueError: it is not one number. A client could read it in two ways, or not at all.
+    """
+    if len(values) > 1 or not all(map(bytes.isdigit, values)):
+        raise ValueError("content-length is not one number")
+    return int(values[0]) if values else None

@@ -202,7 +202,9 @@ class LimitSettings(BaseModel):
     handshake_seconds: Seconds = Field(10.0, description="Longest TLS handshake.")
     header_seconds: Seconds = Field(15.0, description="Longest time for a request's head to arrive.")
     body_seconds: Seconds = Field(
-        60.0, description="Longest wait for more of a request's body, until its answer begins."
+        60.0,
+        description="Longest wait for more of a request's body, until its answer begins; how long an HTTP/1.1 client "
+        "may go on sending one behind its whole answer.",
     )
     idle_seconds: Seconds = Field(75.0, description="Longest time a connection stays open without a request.")
     stall_seconds: Seconds = Field(60.0, description="Longest time a client may take nothing of its answer.")

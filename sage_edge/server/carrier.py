@@ -104,7 +104,10 @@ class ConnectionProtocol(Protocol):
         may_read: False while what was read waits for room.
         is_idle: no request is in flight.
         requests_in_flight: how many are, up to the last byte of their answers.
+        discards_body: what comes after its end may be a body, whose client looks for its answer only behind it.
     """
+
+    discards_body: bool
 
     @property
     def wants_close(self) -> bool: ...  # noqa: D102

@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 TURN_BYTES = 64 * 1024
 """What a connection writes at once, before it lets the others go on."""
 LINGER_SECONDS = 2.0
-"""How long what a client still sends is discarded, before a connection is closed on it."""
+"""How long more of what a client still sends is awaited, and discarded, before a connection is closed on it."""
 
 LAST_OPENING_SECONDS = 3.0
 """How long a connection has to come to its protocol once the drain has begun."""
@@ -273,6 +273,11 @@ class Connection:
         self._reading.cancel()
         self._cut()
 
+    def fail(self, error: Exception) -> None:
+        """End now, for a fault of the edge, which is logged as the connection's."""
+        self._context.run(partial(log.error, "connection failed", exc_info=error))
+        self.cut()
+
     def _become(self, protocol: ConnectionProtocol) -> None:
         self._protocol = protocol
         self._has_protocol = True
@@ -322,6 +327,8 @@ class Connection:
                 self._resumed = None
             data = await self._socket.receive()
             data, has_ended = self._transport.receive(data)
+            if self._is_ending:
+                self._linger()
             if self._transport.has_answers:
                 self.wake()
 
@@ -363,6 +370,12 @@ class Connection:
     def _lose(self) -> None:
         if self._has_protocol:
             self._protocol.lose(self._cause)
+
+    def _linger(self) -> None:
+        """More of a body came, to discard: who sends one may look for its answer only behind it."""
+        if self._protocol.discards_body:
+            latest = self._ending_since + self.limits.body_seconds
+            self._reading.deadline = max(self._reading.deadline, min(self.clock() + LINGER_SECONDS, latest))
 
     def _end(self) -> None:
         """End this side, and discard what the client still sends, for a while.

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import structlog
 import trio
-
-log = structlog.get_logger(__name__)
 
 GATHER_SECONDS = 0.001
 """How long pieces of answers that go on are gathered, where a connection was written to just before."""
@@ -36,8 +33,8 @@ class Flushable(Protocol):
     def wake(self) -> None:
         """Be flushed soon."""
 
-    def cut(self) -> None:
-        """End now."""
+    def fail(self, error: Exception) -> None:
+        """End now, for a fault of the edge, which is logged as the connection's."""
 
 
 class Flusher:
@@ -97,5 +94,4 @@ class Flusher:
                 try:
                     connection.flush()
                 except Exception as error:
-                    log.error("connection failed", exc_info=error)
-                    connection.cut()
+                    connection.fail(error)

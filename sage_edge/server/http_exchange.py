@@ -1,4 +1,8 @@
-"""The HTTP side of an exchange: ASGI's response messages, turned into calls of its carrier."""
+"""The HTTP side of an exchange: ASGI's response messages, turned into calls of its carrier.
+
+What an answer may be is checked here, for both protocols, and for a request's answer as for a WebSocket's denial.
+How it is framed is its carrier's.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,16 @@ NO_CARRIER = NoCarrier()
 
 NO_BODY_STATUSES = frozenset({204, 205, 304})
 """Answers that never have a body (RFC 9110 section 6.4.1), whatever the application sends."""
+LENGTHLESS_STATUSES = frozenset({204, 205})
+"""Those of them whose length is not the application's to say (RFC 9110 sections 8.6 and 15.3.6)."""
+TRAILERS_BYTES = 64 * 1024
+"""How much is kept of trailers of which more are to come."""
+TRAILER_OVERHEAD_BYTES = 32
+"""What one counts for beside its bytes."""
 
 
-class HTTPExchange(Exchange):
-    """A request.
+class AnsweringExchange(Exchange):
+    """What is answered by HTTP.
 
     Args:
         scope: ASGI's.
@@ -30,56 +40,29 @@ class HTTPExchange(Exchange):
         carrier: of the answer.
     """
 
+    lowest_status = 200
+    """Of a final answer; what is below is interim."""
+
     def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
         super().__init__(scope, new_event)
         self._carrier: Carrier = carrier
-        self._is_head = scope["method"] == "HEAD"
+        self._is_head = scope.get("method") == "HEAD"
         self._has_body = True
 
-    def write(self, message: Message) -> None:
-        """Take a message of the answer."""
-        kind = message["type"]
-        if self.is_abandoned:
-            return
-        if kind == "http.response.body":
-            self._write_body(message)
-        elif kind == "http.response.start":
-            status = int(message["status"])
-            if not 200 <= status <= 999:
-                raise ValueError(f"{status} is not the status of a final response")
-            fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
-            self.progress.note(message)
-            self.status = status
-            self._has_body = not self._is_head and status not in NO_BODY_STATUSES
-            if status == HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
-                fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
-            if not self.is_client_gone:
-                self._start(status, fields, names)
-        elif kind == "http.response.trailers":
-            self.progress.note(message)
-            if not self.is_client_gone and self._has_body:
-                self._trail(message.get("headers", ()))
-        else:
-            raise ValueError(f"{kind} is not a message of an HTTP response")
-        if self.progress.is_complete:
-            self.finish()
-
-    def deliver_body(self, data: bytes, *, is_last: bool) -> None:
-        """Take a piece of the request's body."""
-        if is_last:
-            self.timeline.note_received()
-        self.deliver({"type": "http.request", "body": data, "more_body": not is_last})
-
-    def end(self) -> None:
-        """The application has ended; an incomplete answer is cut."""
-        if not self.progress.is_complete and not self.is_client_gone:
-            self._abort()
-        self.finish()
-        self._carrier = NO_CARRIER
-
-    def consume(self, size_bytes: int) -> None:
-        """The application has taken so much of the body."""
-        self._carrier.credit(size_bytes)
+    def _begin_answer(self, message: Message) -> None:
+        status = int(message["status"])
+        if not self.lowest_status <= status <= 999:
+            raise ValueError(f"{status} is not the status of a final response")
+        fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
+        self.progress.note(message)
+        self.status = status
+        self._has_body = not self._is_head and status not in NO_BODY_STATUSES
+        if status in LENGTHLESS_STATUSES:
+            fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
+            if status == HTTPStatus.RESET_CONTENT:  # RFC 9110 section 15.3.6: it has a body, of no length
+                fields.append((b"content-length", b"0"))
+        if not self.is_client_gone:
+            self._start(status, fields, names)
 
     def _write_between_events(self, data: bytes) -> None:
         if not (self.waiting_bytes or self.is_client_gone or self.progress.is_body_complete):
@@ -122,7 +105,11 @@ class HTTPExchange(Exchange):
                 return
         self.sent_bytes += len(data)
         if data or is_last:
-            self._carrier.write(data, is_last=is_last)
+            try:
+                self._carrier.write(data, is_last=is_last)
+            except Exception:
+                self._abort()  # it may be noted as complete, and nobody would end it
+                raise
             if data and self.timeline.is_event_stream:
                 self.timeline.note_event()
                 if self.note_event is not None:
@@ -141,6 +128,59 @@ class HTTPExchange(Exchange):
     def _abort(self) -> None:
         self.note_cause(Cause.ERROR)
         self._carrier.abort()
+
+
+class HTTPExchange(AnsweringExchange):
+    """A request, answered by ASGI's messages of an HTTP response."""
+
+    def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
+        super().__init__(scope, new_event, carrier)
+        self._trailers: Fields | None = None  # those that came, where more are to come
+
+    def write(self, message: Message) -> None:
+        """Take a message of the answer."""
+        kind = message["type"]
+        if self.is_abandoned:
+            return
+        if kind == "http.response.body":
+            self._write_body(message)
+        elif kind == "http.response.start":
+            self._begin_answer(message)
+        elif kind == "http.response.trailers":
+            self.progress.note(message)
+            if not self.is_client_gone and self._has_body:
+                self._add_trailers(message.get("headers", ()))
+        else:
+            raise ValueError(f"{kind} is not a message of an HTTP response")
+        if self.progress.is_complete:
+            self.finish()
+
+    def deliver_body(self, data: bytes, *, is_last: bool) -> None:
+        """Take a piece of the request's body."""
+        if is_last:
+            self.timeline.note_received()
+        self.deliver({"type": "http.request", "body": data, "more_body": not is_last})
+
+    def end(self) -> None:
+        """The application has ended; an incomplete answer is cut."""
+        if not self.progress.is_complete and not self.is_client_gone:
+            self._abort()
+        self.finish()
+        self._carrier = NO_CARRIER
+
+    def consume(self, size_bytes: int) -> None:
+        """The application has taken so much of the body."""
+        self._carrier.credit(size_bytes)
+
+    def _add_trailers(self, fields: Fields) -> None:
+        fields = [*(self._trailers or ()), *fields]
+        if self.progress.is_complete:
+            self._trail(fields)
+        elif sum(TRAILER_OVERHEAD_BYTES + len(name) + len(value) for name, value in fields) > TRAILERS_BYTES:
+            self._abort()
+            raise ValueError("the trailers are too large")
+        else:
+            self._trailers = fields
 
 
 def complete_fields(given: Fields, added: Sequence[tuple[bytes, bytes]] = ()) -> Fields:

@@ -7,12 +7,12 @@ from collections import deque
 from wsproto.frame_protocol import CloseReason
 
 from sage_edge.app.asgi import Scope
-from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES, Exchange
-from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, body_bytes, received_cost_bytes
+from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES
+from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
-from sage_edge.server.http_exchange import NO_CARRIER, complete_fields
+from sage_edge.server.http_exchange import NO_CARRIER, AnsweringExchange, complete_fields
 from sage_edge.server.websocket_handshake import WebSocketOffer
-from sage_edge.server.websocket_session import WebSocketSession
+from sage_edge.server.websocket_session import WebSocketSession, read_close
 
 LAST_MESSAGES_BYTES = 256 * 1024
 """How much of what a client said before it left its application still gets, whether it keeps up or not."""
@@ -26,8 +26,8 @@ INTERNAL_ERROR_CLOSE = 1011
 """The application ended without a word."""
 
 
-class WebSocketExchange(Exchange):
-    """A WebSocket.
+class WebSocketExchange(AnsweringExchange):
+    """A WebSocket, or the answer that denies it.
 
     Args:
         scope: ASGI's.
@@ -36,11 +36,13 @@ class WebSocketExchange(Exchange):
         offer: the client's handshake.
     """
 
+    lowest_status = 300
+    """Of a denial: one below would open the WebSocket (RFC 8441 section 5)."""
+
     def __init__(self, scope: Scope, host: Host, carrier: Carrier, offer: WebSocketOffer) -> None:
-        super().__init__(scope, host.new_event)
+        super().__init__(scope, host.new_event, carrier)
         self._account = host.account
         self._metrics = host.metrics
-        self._carrier: Carrier = carrier
         self._session = WebSocketSession(offer, max_message_bytes=host.limits.max_message_bytes)
         self._is_http2 = offer.key is None
         self._is_open = False
@@ -64,23 +66,23 @@ class WebSocketExchange(Exchange):
             raise ClientDisconnectedError
         if self.is_abandoned:
             return
-        self.progress.note(message)
         if kind == "websocket.send":
+            self.progress.note(message)
             self._session.send(message)
             self.sent_bytes += _size_bytes(message)
             self._flush()
         elif kind == "websocket.accept":
+            self.progress.note(message)
             self._accept(message)
         elif kind == "websocket.close":
+            if self._is_open:
+                read_close(message)  # before it is noted: one that cannot be sent closes nothing
+            self.progress.note(message)
             self._close(message)
         elif kind == "websocket.http.response.start":
-            self.status = int(message["status"])
-            fields = complete_fields(message.get("headers", ()), self.answer_fields)
-            self._carrier.start(self.status, fields, is_last=False)
-            self.timeline.note_start()
+            self._begin_answer(message)
         elif kind == "websocket.http.response.body":
-            self.sent_bytes += body_bytes(message)
-            self._carrier.write(message.get("body", b""), is_last=self.progress.is_complete)
+            self._write_body(message)
         else:
             raise ValueError(f"{kind} is not a message of a WebSocket")
         if self.progress.is_complete:
@@ -144,6 +146,11 @@ class WebSocketExchange(Exchange):
         self._account_for_partial(0)
         self.finish()
         self._carrier = NO_CARRIER
+
+    def _cancel_if_abandoned(self) -> None:
+        # A client that has closed with a word is done; what its application still has to do with it is not.
+        if not self._is_client_closing or self.cause is not None:
+            super()._cancel_if_abandoned()
 
     def _disconnect_message(self) -> Message:
         code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else ABNORMAL_CLOSE

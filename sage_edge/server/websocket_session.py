@@ -99,8 +99,7 @@ class WebSocketSession:
             TypeError: its bytes are none.
         """
         if message["type"] == "websocket.close":
-            code = message.get("code")
-            self._send_close(_closing(1000 if code is None else int(code), message.get("reason") or ""))
+            self._send_close(read_close(message))
             return
         event: TextMessage | BytesMessage
         match message.get("bytes"), message.get("text"):
@@ -171,7 +170,17 @@ class WebSocketSession:
             self._output += self._connection.send(Pong(pong))
 
 
-def _closing(code: int, reason: str) -> CloseConnection:
+def read_close(message: Message) -> CloseConnection:
+    """The application's close, as it is to be sent.
+
+    Raises:
+        ValueError: its code is none to be sent.
+        TypeError: its reason is no text.
+    """
+    code, reason = message.get("code"), message.get("reason") or ""
+    code = 1000 if code is None else int(code)
+    if not isinstance(reason, str):
+        raise TypeError(f"the reason of a close is of type {type(reason).__name__}")
     if code in LOCAL_CLOSE_CODES:
         code = CloseReason.NORMAL_CLOSURE
     if code not in SENDABLE_CLOSE_CODES:

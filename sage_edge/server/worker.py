@@ -236,8 +236,7 @@ class Worker:
                 try:
                     connection.check_time(now)
                 except Exception as error:
-                    log.error("connection failed", exc_info=error)
-                    connection.cut()
+                    connection.fail(error)
 
     def _refuse(self, sock: socket.socket, client: str) -> None:
         self._refused += 1

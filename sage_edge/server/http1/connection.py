@@ -50,6 +50,7 @@ class HTTP1Connection:
 
     Attributes:
         is_draining: it ends once its request is answered.
+        discards_body: what comes after its end may be a body, whose client looks for its answer only behind it.
     """
 
     def __init__(self, host: Host) -> None:
@@ -61,6 +62,7 @@ class HTTP1Connection:
         self._is_turn_over = False
         self._is_closing = False
         self.is_draining = False
+        self.discards_body = True  # until it is a WebSocket's
         self._drained_at = 0.0
         self._since = host.clock()  # the last request's end, or the first byte of the next one's head
         self._has_begun = False  # the next one's head

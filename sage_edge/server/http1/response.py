@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
+from sage_edge.core.exchange import read_length
 from sage_edge.server.http1.fields import TOKEN
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -60,9 +61,7 @@ class ResponseFraming:
                 lengths.append(bytes(value))
             elif lowered not in _OF_THE_CONNECTION:
                 given.append((name, value))
-        if len(lengths) > 1 or not all(map(bytes.isdigit, lengths)):
-            raise ValueError("content-length is not one number")
-        self._delimit(status, lengths, given)
+        self._delimit(status, read_length(lengths), given)
         if not self.keeps_alive:
             given.append((b"connection", b"close"))
         elif self._version == "1.0":
@@ -103,7 +102,7 @@ class ResponseFraming:
         allowed = [field for field in fields if bytes(field[0]).lower() not in _NO_TRAILERS]
         return b"0\r\n%b\r\n" % _encode_fields(allowed)
 
-    def _delimit(self, status: int, lengths: list[bytes], given: list[tuple[bytes, bytes]]) -> None:
+    def _delimit(self, status: int, length: int | None, given: list[tuple[bytes, bytes]]) -> None:
         """RFC 9112 section 6.3; what of it a head may say, RFC 9110 section 8.6."""
         if self._method == "CONNECT" and 200 <= status < 300:
             self._has_body = self.keeps_alive = False  # what follows would be the tunnel's, and there is none
@@ -113,11 +112,12 @@ class ResponseFraming:
             self._has_body = False
             given.append((b"content-length", b"0"))  # RFC 9110 section 15.3.6: it has a body, of no length
         else:
-            given += [(b"content-length", length) for length in lengths]
+            if length is not None:
+                given.append((b"content-length", b"%d" % length))
             if self._method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
                 self._has_body = False
-            elif lengths:
-                self._left_bytes = int(lengths[0])
+            elif length is not None:
+                self._left_bytes = length
             elif self._version == "1.1":
                 self._is_chunked = True
                 given.append((b"transfer-encoding", b"chunked"))

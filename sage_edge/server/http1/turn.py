@@ -100,9 +100,13 @@ class Turn:
         """Send the head of an answer."""
         if self._is_over:
             return
+        if self.has_started:  # a second one would be read as a part of the body
+            self.abort()
+            raise RuntimeError("the answer has a head already")
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
             self._connection.write(encode_head(status, fields))
             self.has_started = self.is_tunnel = True
+            self._connection.discards_body = False
             if rest := self._connection.take_tunnelled():
                 self.take_body(rest, is_last=False)
             return

@@ -40,7 +40,12 @@ class HTTP2Connection:
 
     Args:
         host: the connection's shell.
+
+    Attributes:
+        discards_body: never, since a client is told of each stream's end by itself.
     """
+
+    discards_body = False
 
     def __init__(self, host: Host) -> None:
         limits = host.limits

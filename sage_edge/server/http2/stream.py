@@ -38,6 +38,7 @@ class Stream:
         "_window",
         "exchange",
         "has_ended",
+        "has_head",
         "is_aborted",
         "is_ready",
         "is_remote_closed",
@@ -82,6 +83,7 @@ class Stream:
         self.uncredited_bytes = 0  # taken, and not yet credited to the stream
         self.queue: deque[bytes] = deque()
         self.queued_bytes = 0
+        self.has_head = False  # of its answer; sent
         self.has_ended = False  # nothing will follow what is queued
         self.is_aborted = False
         self.trailers: bytes | None = None
@@ -96,6 +98,10 @@ class Stream:
         block = encode_status(status) + encode_fields(fields)
         if self.is_aborted:
             return
+        if self.has_head:  # a second one would be taken for trailers, or for a fault of the connection
+            self.abort()
+            raise RuntimeError("the answer has a head already")
+        self.has_head = True
         self._out.headers(self.stream_id, block, is_last=is_last)
         self._note_sent(is_last=is_last)
 

@@ -11,6 +11,7 @@ from typing import Any
 PAUSE_SECONDS = 0.02
 
 leaked: list[asyncio.Task[None]] = []
+eaten: list[bytes] = []
 
 
 def numbers(count: int) -> bytes:
@@ -57,6 +58,8 @@ async def commit(fault: str) -> None:
                 time.sleep(1)  # noqa: ASYNC251
         case "leak":
             leaked.extend(asyncio.create_task(asyncio.sleep(3600)) for _ in range(1000))
+        case "eat":
+            eaten.append(b"x" * 200_000_000)
         case "ignore-cancellation":
             while True:
                 try:

@@ -92,11 +92,13 @@ def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replac
 
 def test_a_worker_that_is_recycled_for_its_memory_finishes_its_stream() -> None:
     count = 400  # lasts eight seconds; memory is looked at every five
-    with running_edge(*GATEWAY, "--workers", "1", "--max-memory-bytes", str(2**21)) as edge:
+    with running_edge(*GATEWAY, "--workers", "1", "--max-memory-bytes", "200000000") as edge:
         with edge.client(http2=False) as client, client.stream("GET", f"/count/{count}") as response:
+            with edge.client(http2=False) as other:
+                assert other.get("/eat").headers["x-pid"] == response.headers["x-pid"]
             body = b"".join(response.iter_raw())
         assert body == numbers(count)
-        assert re.search(rf"worker is replaced .*pid={response.headers['x-pid']} .*MB of memory", edge.log.text)
+        assert re.search(rf"worker is to be replaced .*pid={response.headers['x-pid']} .*MB of memory", edge.log.text)
         assert edge.stop() == 0
 
 

@@ -247,3 +247,29 @@ def test_a_websocket_has_no_largest_body() -> None:
         client.send(data_frame(stream_id, HELLO))
         assert receive(exchange) is not None
     assert client.answer(stream_id).reset_code is None
+
+
+@pytest.mark.parametrize("how", ["frame", "frame and the end", "reset", "end of the stream", "lost"])
+def test_only_a_client_that_left_without_a_word_has_its_application_cancelled(how: str) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    cancelled: list[str] = []
+    exchange.cancel_later = lambda: cancelled.append(how)
+    if how.startswith("frame"):
+        client.send(data_frame(stream_id, CLOSE, end=how == "frame and the end"))
+    elif how == "reset":
+        client.send(reset_frame(stream_id))
+    elif how == "end of the stream":
+        client.send(data_frame(stream_id, b"", end=True))
+    client.connection.lose()
+    assert exchange.is_client_gone
+    assert cancelled == ([] if how.startswith("frame") else [how])
+
+
+def test_an_application_that_begins_after_its_client_has_closed_is_not_cancelled() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = connect(client)
+    client.send(data_frame(stream_id, CLOSE))
+    cancelled: list[bool] = []
+    exchange.cancel_later = lambda: cancelled.append(True)
+    assert not cancelled
