@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 import trio
 
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.memory import resident_bytes
 from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.worker_link import VARIABLE, MessageSender, Order, TimeLimits, read_messages
@@ -36,6 +37,7 @@ class WorkerProcess:
         command: that starts it.
         listeners: that it inherits.
         limits: of its time, until it says its own.
+        names_in_use: of the certificates that are served as it starts.
         on_event: called with the name and values of what it says.
 
     Attributes:
@@ -53,6 +55,7 @@ class WorkerProcess:
         command: Sequence[str],
         listeners: SharedListeners,
         limits: TimeLimits,
+        names_in_use: Names,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
     ) -> None:
         self.number = number
@@ -64,6 +67,7 @@ class WorkerProcess:
         self.limits = limits
         self._command = command
         self._listeners = listeners
+        self._names_in_use = names_in_use
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
@@ -104,7 +108,7 @@ class WorkerProcess:
             stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
-            inheritance = self._listeners.describe(self.number, other.fileno())
+            inheritance = self._listeners.describe(self.number, other.fileno(), self._names_in_use)
             self._process = await trio.lowlevel.open_process(
                 list(self._command),
                 pass_fds=list(self._listeners.descriptors | {other.fileno()}),

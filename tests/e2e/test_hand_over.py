@@ -205,7 +205,7 @@ def test_a_second_signal_ends_the_delay_too(gateway: Path) -> None:
         assert stream.recv(65_536)
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"\[info\] draining .*streams=1")
-        assert edge.stop(signal.SIGINT) == 0
+        assert edge.end_at_once(signal.SIGINT) == 0
         edge.log.wait_for(r"streams cut .*streams=1 reason=.*second signal")
 
 

@@ -50,6 +50,18 @@ except:
 async def app(scope, receive, send):
     assert scope["type"] == "http"
 """
+STREAMING = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+    while not pathlib.Path("finish").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"finished"})
+"""
 LINGERING = """
 import asyncio, atexit, time
 
@@ -109,9 +121,26 @@ def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
         Output(process.stdout).wait_for("loading")
         log = Output(process.stderr)
         process.send_signal(number)
+        process.send_signal(signal.SIGTERM)  # as `timeout` does it; the same one again is no second one, nor is another
         assert process.wait(10) == 0
         assert "ending at once" in log.wait_for_end()
         assert "Traceback" not in log.text
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+def test_a_signal_that_comes_twice_is_no_second_one(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "streaming.py").write_text(STREAMING)
+    options = ("--gateway", "streaming:app", *workers, "--drain-seconds", "600")
+    with running_edge(*options, cwd=tmp_path) as edge, edge.client() as client, client.stream("GET", "/") as stream:
+        body = stream.iter_bytes()
+        received = next(body)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.send_signal(signal.SIGINT)
+        edge.log.wait_for(r"streams in flight .*streams=1")
+        (tmp_path / "finish").touch()
+        assert received + b"".join(body) == b"begun finished"
+        assert edge.process.wait(WAIT_SECONDS) == 0
+    assert "ending at once" not in edge.log.text
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])

@@ -135,7 +135,7 @@ def test_a_worker_that_is_replaced_does_not_wait_for_balancers(gateway: Path) ->
         edge.log.wait_for(r"\bstopped\b.*worker=1")
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining", count=3)  # the supervisor, and both workers
-        assert edge.stop() == 0  # at once
+        assert edge.end_at_once() == 0
 
 
 def test_a_worker_whose_replacement_failed_is_replaced_the_next_time(gateway: Path) -> None:
@@ -195,5 +195,5 @@ def test_a_second_signal_ends_a_worker_that_hangs(gateway: Path) -> None:
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining .*signal=SIGTERM")
         began_at = time.monotonic()
-        assert edge.stop() == 0
+        assert edge.end_at_once() == 0
         assert time.monotonic() - began_at < 20
