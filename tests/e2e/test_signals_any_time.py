@@ -30,6 +30,13 @@ import sys, time
 print("loading", flush=True)
 time.sleep(60)
 """
+LOADING_IN_STEPS = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGTERM)
+while True:
+    time.sleep(0.01)
+"""
 SWALLOWING = """
 import sys, time
 print("loading", flush=True)
@@ -121,10 +128,17 @@ def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
         Output(process.stdout).wait_for("loading")
         log = Output(process.stderr)
         process.send_signal(number)
-        process.send_signal(signal.SIGTERM)  # as `timeout` does it; the same one again is no second one, nor is another
         assert process.wait(10) == 0
         assert "ending at once" in log.wait_for_end()
         assert "Traceback" not in log.text
+
+
+def test_a_signal_that_comes_twice_while_the_gateway_is_loaded_ends_the_edge_cleanly(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(LOADING_IN_STEPS)
+    result = run_edge("serve", "--host", "127.0.0.1", "--port", "0", "--gateway", "slow:app", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr.count("ending at once") == 1
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
