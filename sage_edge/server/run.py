@@ -173,14 +173,14 @@ class _Life:
         """Whether nobody else will accept what waits in the workers' sockets; see `worker.serve`."""
         return self.link is not None and not self.link.is_replaced
 
-    def begin_drain(self) -> None:
-        """Begin the end. Asked for again, nothing changes."""
+    def begin_drain(self, *, keeps_idle: bool = False) -> None:
+        """Begin the end; see `Drain.begin`."""
         self.readiness.advance(Phase.DRAINING)
         if self.plan.settings.reuse_port:
             if self.link is None:  # otherwise it is the supervisor's
                 hand_over([*self.plan.sockets, *self.plan.redirect_sockets], 1)
             self.redirect_drain.begin()
-        self.drain.begin()
+        self.drain.begin(keeps_idle=keeps_idle)
         if self.link is not None:
             self.link.say("draining")
 
@@ -189,7 +189,7 @@ class _Life:
         self.drain.skip_delay()
         self.redirect_drain.skip_delay()
         self.redirect_drain.begin()
-        self.begin_drain()
+        self.begin_drain(keeps_idle=True)
 
     def end_at_once(self, scope: trio.CancelScope, reason: str) -> None:
         """Cut what is in flight."""

@@ -119,6 +119,9 @@ class Supervisor:
 
     async def _close_listeners(self) -> None:
         await self._stop.wait()
+        for worker in self._workers:
+            if worker.is_leaving:  # nobody goes on in its place any more, for which its idle connections may wait
+                worker.drain(is_replaced=False)
         await self._listeners.close_after(max((each.limits.last_call_seconds for each in self._workers), default=0.0))
 
     def _describe_status(self) -> str:

@@ -18,7 +18,7 @@ import trio
 from sage_edge.core.settings import Settings
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import last_call_seconds
-from sage_edge.server.listener import close_listeners, inherit
+from sage_edge.server.listener import inherit
 
 log = structlog.get_logger(__name__)
 
@@ -152,14 +152,9 @@ class WorkerLink:
         """Tell the supervisor. One that does not listen loses it."""
         self._sender.send({"event": event, **values})
 
-    def covered_listeners(self) -> Sequence[socket.socket]:
-        """The sockets of places whose workers are away."""
-        return [sock for place, row in self.other_listeners.items() if place in self.absent for sock in row]
-
-    def close_others(self) -> None:
-        """Close this process's copies of the other places' sockets."""
-        for row in self.other_listeners.values():
-            close_listeners(row)
+    def all_other_listeners(self) -> Sequence[socket.socket]:
+        """The sockets of all other places."""
+        return [sock for row in self.other_listeners.values() for sock in row]
 
     async def hear(self) -> AsyncIterator[Order]:
         """What the supervisor wants, until it is gone; how the others are is noted."""

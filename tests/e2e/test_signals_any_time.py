@@ -145,7 +145,11 @@ def test_a_signal_that_comes_twice_while_the_gateway_is_loaded_ends_the_edge_cle
 def test_a_signal_that_comes_twice_is_no_second_one(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "streaming.py").write_text(STREAMING)
     options = ("--gateway", "streaming:app", *workers, "--drain-seconds", "600")
-    with running_edge(*options, cwd=tmp_path) as edge, edge.client() as client, client.stream("GET", "/") as stream:
+    with (
+        running_edge(*options, cwd=tmp_path) as edge,
+        edge.client(http2=False) as client,
+        client.stream("GET", "/") as stream,
+    ):
         body = stream.iter_bytes()
         received = next(body)
         edge.process.send_signal(signal.SIGTERM)
