@@ -178,7 +178,7 @@ class _Life:
         self.readiness.advance(Phase.DRAINING)
         if self.plan.settings.reuse_port:
             if self.link is None:  # otherwise it is the supervisor's
-                hand_over([*self.plan.sockets, *self.plan.redirect_sockets], 1)
+                hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
             self.redirect_drain.begin()
         self.drain.begin(keeps_idle=keeps_idle)
         if self.link is not None:

@@ -57,8 +57,7 @@ class SharedListeners:
     async def close_after(self, delay_seconds: float) -> None:
         """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
         if self._is_port_shared:
-            hand_over(self._rows[0], len(self._rows))
-            hand_over(self._redirect_sockets, 1)
+            hand_over([*(sock for row in self._rows for sock in row), *self._redirect_sockets])
         await trio.sleep(delay_seconds)
         if self._is_port_shared:
             await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment

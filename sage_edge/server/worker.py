@@ -141,7 +141,7 @@ class Worker:
                         remove_paths(sockets)  # first: nobody is to find a path that nobody serves
                     accepting.cancel_scope.cancel()
                 is_last = takes_queue()
-                # Those of the other places, too: of several processes that close a socket, the last is to leave none in it.
+                # Those of other places, too: of the processes that close a socket, the last is to leave nobody in it.
                 for listener in (*sockets, *(link.all_other_listeners() if link is not None else ())):
                     for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
