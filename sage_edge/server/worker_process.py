@@ -37,8 +37,8 @@ class WorkerProcess:
         command: that starts it.
         listeners: that it inherits.
         limits: of its time, until it says its own.
-        names_in_use: of the certificates that are served as it starts.
         on_event: called with the name and values of what it says.
+        names_in_use: of the certificates that are served as it starts.
 
     Attributes:
         ready: set once it has said so.
@@ -55,8 +55,8 @@ class WorkerProcess:
         command: Sequence[str],
         listeners: SharedListeners,
         limits: TimeLimits,
-        names_in_use: Names,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
+        names_in_use: Names | None = None,
     ) -> None:
         self.number = number
         self.ready = trio.Event()
@@ -67,7 +67,7 @@ class WorkerProcess:
         self.limits = limits
         self._command = command
         self._listeners = listeners
-        self._names_in_use = names_in_use
+        self._names_in_use = names_in_use or {}
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
