@@ -243,11 +243,16 @@ def serve(configuration: Configuration) -> None:
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
-        show_drain = _show_drain if is_terminal and not logs.has_file and link is None else None
+        show_drain = logs.show if is_terminal and not logs.has_file and link is None else None
         run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
-            plan = prepare(configuration, sockets=link.listeners, redirect_sockets=link.redirect_listeners)
+            plan = prepare(
+                configuration,
+                sockets=link.listeners,
+                redirect_sockets=link.redirect_listeners,
+                names_in_use=link.names_in_use,
+            )
             name, links = _gateway_of(plan)
             early_signals.begin_to_serve()
             trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
@@ -275,12 +280,6 @@ def _logged_early_end() -> Iterator[None]:
         yield
     except EndedBySignal as ended:
         structlog.get_logger("sage_edge").info("ending at once", signal=str(ended))
-
-
-def _show_drain(line: str) -> None:
-    """Show a line on the terminal that the next one, or the next line of the log, takes the place of."""
-    with suppress(OSError):  # the terminal was closed: no reason to cut a stream
-        print(f"\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
 
 
 def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:

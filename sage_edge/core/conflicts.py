@@ -94,6 +94,21 @@ def _tls_conflicts(settings: Settings) -> Iterator[_Conflict]:
         hint = "add --certfile and --keyfile, or --dev-tls"
         yield _Conflict(is_given and not settings.is_tls, name, what, hint, ("certfile", "dev_tls"))
     yield _Conflict(
+        settings.public_port is not None and settings.redirect_http is None,
+        "public_port",
+        "there is no redirect that could name it",
+        "add --redirect-http, or leave it out",
+        ("redirect_http",),
+    )
+    ports = {bind.port for bind in settings.binds if isinstance(bind, TCPBind)}
+    yield _Conflict(
+        settings.redirect_http in ports - {0},
+        "redirect_http",
+        f"the edge itself listens on port {settings.redirect_http}",
+        "choose another port for plaintext, such as 80",
+        ("bind", "host", "port"),
+    )
+    yield _Conflict(
         asks_clients and settings.ca_certs is None,
         "client_auth",
         f"{settings.client_auth} needs the CA that signs the clients' certificates",

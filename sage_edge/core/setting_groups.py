@@ -130,6 +130,11 @@ class TLSSettings(BaseModel):
         description="TCP port on which plaintext HTTP is answered with a redirect to https, and with the edge's "
         "health; 0 takes a free one.",
     )
+    public_port: Annotated[int, Field(ge=1, le=LARGEST_PORT)] | None = Field(
+        None,
+        description="Port at which clients reach the edge, for redirects to https, where that is not the one it "
+        "listens on: behind a published port or a Service.",
+    )
     hsts_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
         None, description="For how long browsers are told to use https alone (strict-transport-security)."
     )

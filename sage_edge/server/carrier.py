@@ -132,8 +132,15 @@ class ConnectionProtocol(Protocol):
     def check_time(self, now: float) -> None:
         """Look for waits that have come to their limit. Called about each second."""
 
-    def drain(self) -> None:
-        """Begin no new request, and end once those in flight are over."""
+    def prepare_drain(self) -> None:
+        """A drain is near: serve as before, but let clients know that may go elsewhere while that is possible."""
+
+    def drain(self, *, keeps_idle: bool = False) -> None:
+        """Begin no new request, and end once those in flight are over.
+
+        Args:
+            keeps_idle: where a client can only be told in an answer, wait for its next request.
+        """
 
     def go_away(self) -> None:
         """The time to drain is up: what can be told of it has its last chance to be written."""

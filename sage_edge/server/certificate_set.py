@@ -5,7 +5,7 @@ A set never changes: a reload makes another (`server.certificate_store`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 ContextChooser = Callable[[str | None], ShownCertificate]
 """What a client is shown, by the server name that it asks for; None where it asks for none."""
+Names = Mapping[str, Sequence[str]]
+"""What certificates are for, by the path of each one's file."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class CertificateSet:
         for shown, certificates in groups:
             for name in certificates[0].info.names:
                 self._by_name.setdefault(name.lower(), shown)
+
+    @property
+    def names(self) -> Names:
+        """What each is for."""
+        return {str(served.certfile): served.info.names for served in self.certificates}
 
     @property
     def soonest(self) -> ServedCertificate:

@@ -4,6 +4,8 @@ What is on disk is looked at again and again, since mounted secrets are links th
 systems tell of nothing. Whatever is wrong with new files, the certificates in use stay in use. Connections keep what
 they were made with. A reload makes new contexts, so that session tickets from before are not resumed: their clients
 see the new certificate, and are verified against the new client CAs.
+
+A worker that starts goes by the names that are in use already, or a restart would serve what a reload has refused.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import trio
 
 from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.server.certificate_faults import certificate_text
-from sage_edge.server.certificate_set import CertificateSet, ServedCertificate, load_certificates
+from sage_edge.server.certificate_set import CertificateSet, Names, ServedCertificate, load_certificates
 from sage_edge.server.certificates import file_fault
 from sage_edge.server.tls import TLSFiles, expiry_warning
 from sage_edge.server.tls_extension import ShownCertificate
@@ -30,6 +32,10 @@ POLL_SECONDS = 0.5
 of which only the certificate has been written yet is left alone."""
 RETRY_SECONDS = 30.0
 """How often refused files are tried again: a certificate may be valid from a moment to come."""
+ANSWER_SECONDS = 10.0
+"""How long a file system may take to answer; a network's may never. What is asked then is given up, in its thread."""
+MOST_THREADS = 4
+"""How many questions may hang: that many threads are left behind at most, and none of anybody else's."""
 
 FileStates = Sequence[object]
 
@@ -40,6 +46,7 @@ class CertificateStore:
     Args:
         files: of each certificate, in order; at least one. Loaded here.
         now: gives the present, as an aware datetime.
+        names: of those that others serve from these files already; compared as in a reload.
 
     Attributes:
         current: the set in use.
@@ -50,14 +57,24 @@ class CertificateStore:
         EdgeError: with every fault of the files.
     """
 
-    def __init__(self, files: Sequence[TLSFiles], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        files: Sequence[TLSFiles],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        names: Names | None = None,
+    ) -> None:
         self._files = files
         self._now = now
+        self._names = names or {}
+        self._tell_names: Callable[[Names], None] | None = None
         self._loading = trio.Lock()
+        self._threads = trio.CapacityLimiter(MOST_THREADS)
         self._tried = self._look()  # before they are read: what is written meanwhile is found by the next look
         self._retry_at: datetime | None = None
         self._refused: Sequence[str] = ()
-        self.current = self._load()
+        found = self._load()
+        self._compare(found)
+        self._take(found)
         self.reloads = self.failed_reloads = 0
         self.reloaded_at: datetime | None = None
         self.failed_at: datetime | None = None
@@ -77,14 +94,22 @@ class CertificateStore:
             if warning := expiry_warning(served.certfile, served.info, self._now()):
                 log.warning(warning)
 
+    def tell_names(self, tell: Callable[[Names], None]) -> None:
+        """Have the names of the certificates in use told: now, and with every set that is taken."""
+        self._tell_names = tell
+        tell(self._names)
+
     async def watch(self) -> None:
         """Load the files whenever they have changed; runs until it is cancelled."""
         before = self._tried
         while True:
             await trio.sleep(POLL_SECONDS)
             async with self._loading:
-                # In a thread, as loading is: a network file system may hang.
-                states = await _in_thread(self._look)
+                try:
+                    states = await self._in_thread(self._look)
+                except trio.TooSlowError:
+                    self._refuse([_unanswered()])
+                    continue
                 is_due = self._retry_at is not None and self._now() >= self._retry_at
                 if is_due or (states != self._tried and states == before):
                     await self._reload()
@@ -97,12 +122,15 @@ class CertificateStore:
             await self._reload()
 
     async def _reload(self) -> None:
-        self._tried = await _in_thread(self._look)
         try:
-            found = await _in_thread(self._load)
+            self._tried = await self._in_thread(self._look)
+            found = await self._in_thread(self._load)
             self._compare(found)
         except EdgeError as error:
             self._refuse(error.faults)
+            return
+        except trio.TooSlowError:
+            self._refuse([_unanswered()])
             return
         except Exception as error:  # whatever it is, those in use stay, and the files go on being watched
             log.debug("loading certificates failed", exc_info=error)
@@ -111,7 +139,7 @@ class CertificateStore:
                 [file_fault(f"what is on disk cannot be loaded: {error!r}", hint, setting="certfile", cause=error)]
             )
             return
-        self.current = found
+        self._take(found)
         self.reloads += 1
         self.reloaded_at = self._now()
         self._retry_at, self._refused = None, ()
@@ -121,6 +149,12 @@ class CertificateStore:
             log.info("certificate loaded", certfile=str(served.certfile), names=names, expires=expires)
         self.log_expiry()
 
+    def _take(self, found: CertificateSet) -> None:
+        self.current = found
+        self._names = found.names
+        if self._tell_names is not None:
+            self._tell_names(self._names)
+
     def _load(self) -> CertificateSet:
         found, faults = load_certificates(self._files, self._now())
         if found is None:
@@ -129,12 +163,11 @@ class CertificateStore:
 
     def _compare(self, found: CertificateSet) -> None:
         """Refuse a certificate that is for none of the names of the one it replaces: it is in the wrong place."""
-        before = {served.certfile: served.info for served in self.current.certificates}
         faults = []
         for served in found.certificates:
-            old = before.get(served.certfile, served.info)
-            lost = [name for name in old.names if name not in served.info.names]
-            if lost and len(lost) == len(old.names):
+            old = self._names.get(str(served.certfile), ())
+            lost = [name for name in old if name not in served.info.names]
+            if lost and len(lost) == len(old):
                 what = f"{certificate_text(served.certfile, served.info)} is for none of: {', '.join(lost)}"
                 hint = "put the right certificate there, or restart the edge if its names are to change"
                 faults.append(file_fault(what, hint, setting="certfile"))
@@ -158,6 +191,10 @@ class CertificateStore:
     def _look(self) -> FileStates:
         return [_state(path) for each in self._files for path in each.paths]
 
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        with trio.fail_after(ANSWER_SECONDS):
+            return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
+
 
 def _state(path: Path) -> object:
     """What changes whenever a file does, or another is put in its place."""
@@ -168,5 +205,6 @@ def _state(path: Path) -> object:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
+def _unanswered() -> Fault:
+    what = f"the file system has not answered for {ANSWER_SECONDS:.0f} seconds"
+    return file_fault(what, "see whether it is a network's, and whether that is there", setting="certfile")

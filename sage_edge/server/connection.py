@@ -118,6 +118,7 @@ class Connection:
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
         self._is_draining = False
+        self._end_protocol: Callable[[ConnectionProtocol], None] | None = None  # how, once that is asked for
         self._has_input_ended = False
         self._is_ending = False
         self._ending_since = 0.0
@@ -254,12 +255,15 @@ class Connection:
         """How many applications run, or are about to, whether their client is still there or not."""
         return len(self._applications)
 
-    def drain(self) -> None:
-        """Take no new requests, and end once those in flight are over."""
+    def prepare_drain(self) -> None:
+        """Serve as before, but let the client know that it may go elsewhere."""
+        self._have_protocol(lambda protocol: protocol.prepare_drain())
+
+    def drain(self, *, keeps_idle: bool = False) -> None:
+        """Take no new requests, and end once those in flight are over; see `ConnectionProtocol`."""
         self._is_draining = True
         self._opening.deadline = min(self._opening.deadline, trio.current_time() + LAST_OPENING_SECONDS)
-        if self._has_protocol:
-            self._protocol.drain()
+        self._have_protocol(lambda protocol: protocol.drain(keeps_idle=keeps_idle))
 
     def end_if_idle(self) -> None:
         """End at once if no request is in flight: its descriptor is needed."""
@@ -281,8 +285,13 @@ class Connection:
     def _become(self, protocol: ConnectionProtocol) -> None:
         self._protocol = protocol
         self._has_protocol = True
-        if self._is_draining:
-            protocol.drain()
+        if self._end_protocol is not None:
+            self._end_protocol(protocol)
+
+    def _have_protocol(self, end: Callable[[ConnectionProtocol], None]) -> None:
+        self._end_protocol = end
+        if self._has_protocol:
+            end(self._protocol)
 
     @contextmanager
     def _limit_opening(self) -> Iterator[None]:

@@ -42,6 +42,7 @@ class Drain:
         self._show = show
         self._tell = tell
         self._begun = trio.Event()
+        self._farewell = trio.Event()
         self._deadline = 0.0
         self._delaying = trio.CancelScope()
 
@@ -50,8 +51,14 @@ class Drain:
         """Whether no new requests are wanted."""
         return self._begun.is_set()
 
-    def begin(self) -> None:
-        """Ask for the end. Asked again, it comes no later."""
+    def begin(self, *, keeps_idle: bool = False) -> None:
+        """Ask for the end. Asked again, it comes no later.
+
+        Args:
+            keeps_idle: connections may wait for their next request, since others go on; until it is asked for without.
+        """
+        if not keeps_idle:
+            self._farewell.set()
         if self.has_begun:
             return
         self._deadline = trio.current_time() + self._delay_seconds + self._limit_seconds
@@ -64,6 +71,14 @@ class Drain:
         self._delay_seconds = 0.0
         self._deadline = min(self._deadline, trio.current_time() + self._limit_seconds)
         self._delaying.cancel()
+
+    async def wait_for_begin(self) -> None:
+        """Wait until the end is asked for."""
+        await self._begun.wait()
+
+    async def wait_for_farewell(self) -> None:
+        """Wait until connections without a request are to end, too."""
+        await self._farewell.wait()
 
     async def wait_for_last_call(self) -> None:
         """Wait until the listeners are to be closed."""

@@ -1,18 +1,44 @@
-"""SIGTERM and SIGINT while nobody receives them: before the edge's loop runs, and after it has.
+"""SIGTERM and SIGINT: which of them is a second one, and what they do while nobody receives them.
 
-What they mean to an edge that serves is `server.run`'s and `server.supervisor`'s.
+That is before the edge's loop runs, and after it has. What they mean to an edge that serves is `server.run`'s and
+`server.supervisor`'s.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+REPEAT_SECONDS = 0.3
+"""For how long after the first one others are the same: `timeout` signals its child and then the child's group, and
+what wraps a command on a terminal passes on the interrupt that the terminal has sent to all. Far longer than between
+these, and shorter than a person takes to ask again."""
+HINT = "a second signal ends at once"
+"""What the log says of the first."""
 
 
 class EndedBySignal(BaseException):  # not an Exception, so that a gateway's module lets it pass
     """Raised in the middle of whatever is being prepared; its text is the signal's name."""
+
+
+class RepeatedSignals:
+    """Tells a second signal from a first that comes several times."""
+
+    def __init__(self) -> None:
+        self._first_at: float | None = None
+
+    def note(self, now: float) -> bool:
+        """Whether one that comes now is the first again, and so means nothing more.
+
+        Args:
+            now: seconds of a monotonic clock.
+        """
+        if self._first_at is None:
+            self._first_at = now
+            return False
+        return now - self._first_at < REPEAT_SECONDS
 
 
 class EarlySignals:
@@ -27,6 +53,7 @@ class EarlySignals:
     def __init__(self) -> None:
         self._is_preparing = False
         self._kept: signal.Signals | None = None
+        self._repeated = RepeatedSignals()
         for number in ENDING:
             signal.signal(number, self._handle)
 
@@ -51,8 +78,9 @@ class EarlySignals:
             signal.raise_signal(kept)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        is_repeated = self._repeated.note(time.monotonic())
         self._kept = signal.Signals(number)  # also where it is raised: a gateway's module may swallow anything
-        if self._is_preparing:
+        if self._is_preparing and not is_repeated:  # what it was raised in may be ending now
             raise EndedBySignal(self._kept.name)
 
 

@@ -1,4 +1,4 @@
-"""Hands a shared port over: new connections go to who listens behind us, before we stop listening (SO_REUSEPORT).
+"""Hands a shared port over: new connections go to another who listens, before we stop listening (SO_REUSEPORT).
 
 A listening socket that is closed takes the handshakes with it that are under way on it. So the system is first told to
 begin no more of them here, which lasts until what is under way is accepted. Linux alone can be told; elsewhere, and
@@ -8,11 +8,14 @@ where the system refuses, such connections are lost.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from sage_edge.core.settings import Settings
 
@@ -25,6 +28,7 @@ CLOSED_SECONDS = 0.5
 _ATTACH_PROGRAM = 51  # SO_ATTACH_REUSEPORT_CBPF, from asm-generic/socket.h
 _DETACH_PROGRAM = 68  # SO_DETACH_REUSEPORT_BPF
 _RETURN = 0x06  # BPF_RET | BPF_K
+_LISTENING = "0A"  # in Linux' lists
 
 
 def last_call_seconds(settings: Settings) -> float:
@@ -33,18 +37,55 @@ def last_call_seconds(settings: Settings) -> float:
     return max(settings.drain_delay_seconds, least)
 
 
-def hand_over(sockets: Iterable[socket.socket], count: int) -> None:
-    """Have new connections go to the socket that began to listen after ours; to ours, where there is none.
+def hand_over(sockets: Iterable[socket.socket]) -> None:
+    """Have new connections go to a socket of somebody else's; to ours, where there is none.
+
+    That is the first that began to listen after ours, or else, where ours were the last, the first of all: who has just
+    come may leave before who was there.
 
     Args:
-        sockets: ours, listening. Those of other kinds than shared TCP ports are left alone.
-        count: how many of ours listen on each address; they were the first to.
+        sockets: all of ours, listening. Those of other kinds than shared TCP ports are left alone.
     """
-    # The program's word is the number of a socket, in their order; one that is not there leaves it to the system.
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, count))
+    ours: dict[object, dict[int, socket.socket]] = defaultdict(dict)
     for sock in filter(_is_shared_port, sockets):
+        ours[sock.family, sock.getsockname()][os.fstat(sock.fileno()).st_ino] = sock
+    for group in ours.values():
+        sock = next(iter(group.values()))
+        # The program's word is the number of a socket, in their order; one that is not there leaves it to the system.
+        number = _find_other(sock.family, group.keys())
+        program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, number))
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, struct.pack("@HP", 1, ctypes.addressof(program)))
+
+
+def _find_other(family: int, ours: Collection[int]) -> int:
+    """The number of somebody else's socket on the same address; one that is not there, where there is none.
+
+    Args:
+        family: of the sockets.
+        ours: their inodes. Where the system does not list them, they are taken for the first.
+    """
+    everybody = _list_listeners(family, ours)
+    last = max((number for number, inode in enumerate(everybody) if inode in ours), default=len(ours) - 1)
+    is_last = last + 1 == len(everybody)
+    return 0 if is_last and everybody[0] not in ours else last + 1
+
+
+def _list_listeners(family: int, ours: Collection[int]) -> list[int]:
+    """The inodes of all sockets that listen on the address of ours, in the order in which they began to."""
+    name = "tcp6" if family == socket.AF_INET6 else "tcp"
+    listening: list[tuple[str, int]] = []
+    with suppress(OSError), Path("/proc/self/net", name).open() as lines:
+        next(lines)
+        for line in lines:
+            fields = line.split()
+            if fields[3] != _LISTENING:  # they come first; connections may be many
+                break
+            listening.append((fields[1], int(fields[9])))
+    if family == socket.AF_INET:  # of which the system has the latest first
+        listening.reverse()
+    addresses = {address for address, inode in listening if inode in ours}
+    return [inode for address, inode in listening if address in addresses]
 
 
 def take_over(sock: socket.socket) -> None:

@@ -58,6 +58,7 @@ class LogWriter(logging.Handler):
         self._descriptor = -1
         self._batch_bytes = BATCH_BYTES
         self._lines: deque[bytes] = deque()
+        self._shown = b""
         self._queued_bytes = 0
         # Reentrant: the garbage collector may run while it is held, and what it ends may log.
         self._changed = threading.Condition(threading.RLock())
@@ -118,6 +119,15 @@ class LogWriter(logging.Handler):
             if len(self._lines) == 1:
                 self._changed.notify()
 
+    def show(self, line: str) -> None:
+        """Show a line on the terminal that the next one, or the next of the log, takes the place of.
+
+        Behind what is logged already: as long as a terminal takes nothing, later ones take its place unseen.
+        """
+        with self._changed:
+            self._shown = f"\x1b[K{line}\r".encode()
+            self._changed.notify()
+
     def close(self) -> None:
         """Write what is left, as far as that takes no longer than `STOP_SECONDS`."""
         with self._changed:
@@ -146,15 +156,17 @@ class LogWriter(logging.Handler):
             if lines and not self._write(b"".join(lines)):
                 with self._changed:
                     self.dropped += len(lines)
+            if shown := self._take_shown():
+                self._write(shown)
             self._report()
 
     def _wait(self) -> bool:
         """Wait for something to do; False at the end."""
         with self._changed:
-            while not self._lines and not self._wants_reopening and not self._is_closing:
+            while not (self._lines or self._shown or self._wants_reopening or self._is_closing):
                 self._changed.wait()
             wants_reopening, self._wants_reopening = self._wants_reopening, False
-            goes_on = bool(self._lines) or not self._is_closing
+            goes_on = bool(self._lines or self._shown) or not self._is_closing
         if wants_reopening:
             self._reopen()
         return goes_on
@@ -168,6 +180,12 @@ class LogWriter(logging.Handler):
                 size_bytes += len(lines[-1])
             self._queued_bytes = self._queued_bytes - size_bytes if self._lines else 0
             return lines
+
+    def _take_shown(self) -> bytes:
+        with self._changed:
+            shown = b"" if self._lines else self._shown
+            self._shown = self._shown[len(shown) :]
+            return shown
 
     def _write(self, data: bytes) -> bool:
         """Write all of it; False where that is not possible now."""

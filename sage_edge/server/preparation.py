@@ -18,6 +18,7 @@ from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.core.settings import Settings, option_of
 from sage_edge.server.activation import PassedSockets
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
@@ -64,6 +65,7 @@ def prepare(
     loads_gateway: bool = True,
     sockets: Sequence[socket.socket] | None = None,
     redirect_sockets: Sequence[socket.socket] = (),
+    names_in_use: Names | None = None,
 ) -> Plan:
     """Turn a configuration into a plan.
 
@@ -74,6 +76,7 @@ def prepare(
         loads_gateway: False where others will, and the plan is theirs.
         sockets: that are open already, in place of those the settings name.
         redirect_sockets: the same of the plaintext port.
+        names_in_use: of the certificates that other workers serve; see `CertificateStore`.
 
     Raises:
         EdgeError: with every fault found.
@@ -83,7 +86,7 @@ def prepare(
     faulty = {fault.setting for fault in faults}
     certificates = None
     if settings.is_tls and not faulty & {"certfile", "keyfile", "keyfile_password_file", "dev_tls"}:
-        certificates, found = _load_certificates(settings, is_check=is_check)
+        certificates, found = _load_certificates(settings, names_in_use, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
     opened: list[socket.socket] = []
@@ -162,7 +165,9 @@ def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:
         return None, error.faults
 
 
-def _load_certificates(settings: Settings, *, is_check: bool) -> tuple[CertificateStore | None, Sequence[Fault]]:
+def _load_certificates(
+    settings: Settings, names_in_use: Names | None, *, is_check: bool
+) -> tuple[CertificateStore | None, Sequence[Fault]]:
     pairs = list(zip_longest(settings.certfile, settings.keyfile))
     try:
         if not pairs:
@@ -174,6 +179,6 @@ def _load_certificates(settings: Settings, *, is_check: bool) -> tuple[Certifica
             TLSFiles(*pair, settings.keyfile_password_file, settings.ca_certs, settings.client_auth, settings.tls_min)
             for pair in pairs
         ]
-        return CertificateStore(files), []
+        return CertificateStore(files, names=names_in_use), []
     except EdgeError as error:
         return None, error.faults

@@ -33,7 +33,7 @@ async def serve_redirects(
     Args:
         health: answers /healthz and /readyz.
         sockets: of the plaintext port; with none, nothing is served. Closed at the end.
-        edge_sockets: of the edge, whose first TCP port clients are sent to.
+        edge_sockets: of the edge, whose first TCP port clients are sent to, unless the settings name another.
         settings: the edge's, whose limits hold here too.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
         drain: begun from elsewhere.
@@ -41,7 +41,7 @@ async def serve_redirects(
     """
     if sockets:
         ports = [sock.getsockname()[1] for sock in edge_sockets if sock.family != socket.AF_UNIX]
-        redirect = RedirectApplication(health, ports[0] if ports else HTTPS_PORT)
+        redirect = RedirectApplication(health, settings.public_port or (ports[0] if ports else HTTPS_PORT))
         application = build_redirect_stack(redirect, settings)
         await serve_plaintext(
             application, sockets, limits=settings.limits, started=started, drain=drain, takes_queue=takes_queue

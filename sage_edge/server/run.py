@@ -28,9 +28,10 @@ from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.supervision import vary
 from sage_edge.server import worker
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
-from sage_edge.server.early_signals import ENDING, EarlySignals
+from sage_edge.server.early_signals import ENDING, HINT, EarlySignals, RepeatedSignals
 from sage_edge.server.ending import REDIRECT_SECONDS, SPANS_SECONDS
 from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
@@ -158,20 +159,26 @@ class _Life:
         self.notifier.ready(self.describe())
         if self.link is not None:
             self.link.say("ready")
+            if self.plan.certificates is not None:  # now, that it serves them: the next worker has to go by them
+                self.plan.certificates.tell_names(self._say_names)
+
+    def _say_names(self, names: Names) -> None:
+        if self.link is not None:
+            self.link.say("certificates", names=names)
 
     @property
     def takes_queue(self) -> bool:
         """Whether nobody else will accept what waits in the workers' sockets; see `worker.serve`."""
         return self.link is not None and not self.link.is_replaced
 
-    def begin_drain(self) -> None:
-        """Begin the end. Asked for again, nothing changes."""
+    def begin_drain(self, *, keeps_idle: bool = False) -> None:
+        """Begin the end; see `Drain.begin`."""
         self.readiness.advance(Phase.DRAINING)
         if self.plan.settings.reuse_port:
             if self.link is None:  # otherwise it is the supervisor's
-                hand_over([*self.plan.sockets, *self.plan.redirect_sockets], 1)
+                hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
             self.redirect_drain.begin()
-        self.drain.begin()
+        self.drain.begin(keeps_idle=keeps_idle)
         if self.link is not None:
             self.link.say("draining")
 
@@ -180,7 +187,7 @@ class _Life:
         self.drain.skip_delay()
         self.redirect_drain.skip_delay()
         self.redirect_drain.begin()
-        self.begin_drain()
+        self.begin_drain(keeps_idle=True)
 
     def end_at_once(self, scope: trio.CancelScope, reason: str) -> None:
         """Cut what is in flight."""
@@ -272,16 +279,19 @@ def _build_lifespan(stack: ASGIApplication) -> Lifespan:
 
 async def _watch_signals(life: _Life, early_signals: EarlySignals, scope: trio.CancelScope) -> None:
     is_second = False
+    repeated = RepeatedSignals()
     with trio.open_signal_receiver(*ENDING) as signals:
         early_signals.deliver()
         async for number in signals:
+            if repeated.note(trio.current_time()):
+                continue
             name = signal.Signals(number).name
             if is_second or life.readiness.phase is Phase.STARTING:
                 log.info("ending at once", signal=name)
                 life.end_at_once(scope, "a second signal")
                 return
             is_second = True
-            log.info("draining", signal=name, streams=life.drain.count_streams())
+            log.info("draining", signal=name, streams=life.drain.count_streams(), hint=HINT)
             life.begin_drain()
             life.notifier.stopping(life.drain.describe())
 

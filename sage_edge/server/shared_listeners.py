@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over
 from sage_edge.server.listener import close_listeners, spread
 from sage_edge.server.worker_link import Inheritance
@@ -42,21 +43,21 @@ class SharedListeners:
         """Of each socket, for a process to inherit."""
         return {sock.fileno() for row in (*self._rows, self._redirect_sockets) for sock in row}
 
-    def describe(self, number: int, link: int) -> Inheritance:
+    def describe(self, number: int, link: int, names_in_use: Names) -> Inheritance:
         """What the worker of a place inherits.
 
         Args:
             number: of its place, from 1.
             link: descriptor of its end of the link.
+            names_in_use: of the certificates.
         """
         rows = [[sock.fileno() for sock in row] for row in self._rows]
-        return Inheritance(number, link, rows, [sock.fileno() for sock in self._redirect_sockets])
+        return Inheritance(number, link, rows, [sock.fileno() for sock in self._redirect_sockets], names_in_use)
 
     async def close_after(self, delay_seconds: float) -> None:
         """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
         if self._is_port_shared:
-            hand_over(self._rows[0], len(self._rows))
-            hand_over(self._redirect_sockets, 1)
+            hand_over([*(sock for row in self._rows for sock in row), *self._redirect_sockets])
         await trio.sleep(delay_seconds)
         if self._is_port_shared:
             await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment

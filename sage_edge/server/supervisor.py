@@ -18,8 +18,9 @@ import trio
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.core.problems import Problem
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.drain import Drain
-from sage_edge.server.early_signals import ENDING, EarlySignals
+from sage_edge.server.early_signals import ENDING, HINT, EarlySignals, RepeatedSignals
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
@@ -87,6 +88,7 @@ class Supervisor:
         self._metrics = WorkersMetrics(self._speaks_for_place)
         self._metrics.own.refresh_with(self._count_workers)
         self._applications: Mapping[str, str] = {}  # by prefix, once a worker has told
+        self._names_in_use: Names = plan.certificates.current.names if plan.certificates is not None else {}
         self._first_is_ready = trio.Event()
         self._is_ending_at_once = False
         self._fault: Fault | None = None
@@ -130,6 +132,9 @@ class Supervisor:
 
     async def _follow_drain(self, watching: trio.Nursery) -> None:
         await self._stop.wait()
+        for worker in self._workers:
+            if worker.is_leaving:  # nobody goes on in its place any more, for which its idle connections may wait
+                worker.drain(is_replaced=False)
         last_call_seconds = max((each.limits.last_call_seconds for each in self._workers), default=0.0)
         drain_seconds = max((each.limits.drain_seconds for each in self._workers), default=0.0)
         self._drain = Drain(delay_seconds=last_call_seconds, limit_seconds=drain_seconds, show=self._show_drain)
@@ -173,7 +178,7 @@ class Supervisor:
     async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
         limits = TimeLimits.of(self._settings)
-        worker = WorkerProcess(place.number, self._command, self._listeners, limits, self._note)
+        worker = WorkerProcess(place.number, self._command, self._listeners, limits, self._note, self._names_in_use)
         try:
             await worker.start()
         except OSError as error:
@@ -248,6 +253,8 @@ class Supervisor:
                 log.info("worker ready", worker=worker.number, pid=worker.pid)
                 self._recycling.note_ready(worker)
                 self._tell_all()
+            case "certificates":
+                self._names_in_use = message["names"]
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
             case "silent" | "answering":
@@ -270,16 +277,19 @@ class Supervisor:
     # What the system and the operator say.
 
     async def _watch_signals(self, early_signals: EarlySignals, watching: trio.Nursery) -> None:
+        repeated = RepeatedSignals()
         with trio.open_signal_receiver(*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) as signals:
             early_signals.deliver()
             async for number in signals:
                 name = signal.Signals(number).name
                 if number in ENDING:
+                    if repeated.note(trio.current_time()):
+                        continue
                     if self._stop.is_set():
                         log.info("ending at once", signal=name)
                         watching.start_soon(self._end_at_once)
                     else:
-                        log.info("draining", signal=name)
+                        log.info("draining", signal=name, hint=HINT)
                         self._notifier.stopping("draining")
                         self._stop.set()
                 elif number == signal.SIGUSR2:

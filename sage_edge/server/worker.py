@@ -103,7 +103,7 @@ class Worker:
             max_buffered_bytes=limits.max_buffered_bytes,
         )
         self._connections: set[Connection] = set()
-        self._is_draining = False
+        self._end_one: Callable[[Connection], None] | None = None  # how a connection ends, once they are to
         self._metrics = service.metrics
         self._metrics.refresh_with(self._count_connections)
         self._metrics.connections_limit.of().number = limits.max_connections
@@ -136,22 +136,22 @@ class Worker:
                         for place, others in link.other_listeners.items():
                             accepting.start_soon(self._cover, link, place, others, started, connections)
                     try:
+                        await drain.wait_for_begin()
+                        self._end(Connection.prepare_drain)
                         await drain.wait_for_last_call()
                     finally:
                         remove_paths(sockets)  # first: nobody is to find a path that nobody serves
                     accepting.cancel_scope.cancel()
                 is_last = takes_queue()
-                for listener in (*sockets, *(link.covered_listeners() if link is not None else ())):
+                # Those of other places, too: of the processes that close a socket, the last is to leave nobody in it.
+                for listener in (*sockets, *(link.all_other_listeners() if link is not None else ())):
                     for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
                     close_listeners([listener])
-                if link is not None:
-                    link.close_others()
                 await self._context.terminated.set()
                 helping.start_soon(drain.limit, connections.cancel_scope)
-                self._is_draining = True
-                for connection in list(self._connections):
-                    connection.drain()
+                self._end(partial(Connection.drain, keeps_idle=True))
+                helping.start_soon(self._say_farewell, drain)
             helping.cancel_scope.cancel()
 
     async def _cover(
@@ -213,12 +213,21 @@ class Worker:
 
     async def _run(self, connection: Connection) -> None:
         self._connections.add(connection)
-        if self._is_draining:
-            connection.drain()
+        if self._end_one is not None:
+            self._end_one(connection)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+
+    def _end(self, end_one: Callable[[Connection], None]) -> None:
+        self._end_one = end_one
+        for connection in list(self._connections):
+            end_one(connection)
+
+    async def _say_farewell(self, drain: Drain) -> None:
+        await drain.wait_for_farewell()
+        self._end(Connection.drain)
 
     def _count_streams(self) -> int:
         return sum(connection.requests_in_flight for connection in self._connections)

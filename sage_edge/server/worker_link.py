@@ -16,8 +16,9 @@ import structlog
 import trio
 
 from sage_edge.core.settings import Settings
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import last_call_seconds
-from sage_edge.server.listener import close_listeners, inherit
+from sage_edge.server.listener import inherit
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,8 @@ BEAT_SECONDS = 1.0
 READ_BYTES = 64 * 1024
 LONGEST_LINE_BYTES = 16 * 1024 * 1024
 """Far more than the metrics of a worker take; what does not end by then is no message, nor is what follows it."""
+LONGEST_NAMES_BYTES = 64 * 1024
+"""Some thousand names. Linux takes 128 KB in a variable."""
 LONGEST_UNSENT_BYTES = 256 * 1024
 """What waits for an end that does not listen; more is lost, a line at a time."""
 
@@ -75,16 +78,19 @@ class Inheritance:
         link: descriptor of its end of the pair.
         listeners: descriptors of the listening sockets, of each place.
         redirect_listeners: the same of the plaintext port, for all places.
+        names_in_use: of the certificates that are served now, which the worker's own are compared with.
     """
 
     number: int
     link: int
     listeners: Sequence[Sequence[int]]
     redirect_listeners: Sequence[int]
+    names_in_use: Names
 
     def to_text(self) -> str:
-        """As the variable has it."""
-        return json.dumps([self.number, self.link, self.listeners, self.redirect_listeners])
+        """As the variable has it: without the names where they are too many for one, and nothing is compared then."""
+        names = self.names_in_use if len(json.dumps(self.names_in_use)) <= LONGEST_NAMES_BYTES else {}
+        return json.dumps([self.number, self.link, self.listeners, self.redirect_listeners, names])
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -103,6 +109,7 @@ class WorkerLink:
         listeners: the sockets it accepts from.
         other_listeners: those of the other places, by their numbers.
         redirect_listeners: those of the plaintext port.
+        names_in_use: see `Inheritance`.
         absent: the numbers of places without a worker that is ready; as far as this one needs to know.
         ready, wanted: how many workers are ready, and should be.
         is_replaced: whether another has this one's place, which therefore is to leave.
@@ -116,6 +123,7 @@ class WorkerLink:
         others = {number: set(row) - set(own) for number, row in enumerate(inheritance.listeners, 1)}
         self.other_listeners = {number: inherit(row) for number, row in others.items() if row}
         self.redirect_listeners = inherit(inheritance.redirect_listeners)
+        self.names_in_use = inheritance.names_in_use
         self.absent: frozenset[int] = frozenset()
         self.ready = self.wanted = 0
         self.is_replaced = False
@@ -144,14 +152,9 @@ class WorkerLink:
         """Tell the supervisor. One that does not listen loses it."""
         self._sender.send({"event": event, **values})
 
-    def covered_listeners(self) -> Sequence[socket.socket]:
-        """The sockets of places whose workers are away."""
-        return [sock for place, row in self.other_listeners.items() if place in self.absent for sock in row]
-
-    def close_others(self) -> None:
-        """Close this process's copies of the other places' sockets."""
-        for row in self.other_listeners.values():
-            close_listeners(row)
+    def all_other_listeners(self) -> Sequence[socket.socket]:
+        """The sockets of all other places."""
+        return [sock for row in self.other_listeners.values() for sock in row]
 
     async def hear(self) -> AsyncIterator[Order]:
         """What the supervisor wants, until it is gone; how the others are is noted."""

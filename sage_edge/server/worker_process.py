@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from sage_edge.core.errors import ExitCode
+from sage_edge.server.certificate_set import Names
 from sage_edge.server.ending import END_SECONDS
 from sage_edge.server.memory import resident_bytes
 from sage_edge.server.shared_listeners import SharedListeners
@@ -41,6 +42,7 @@ class WorkerProcess:
         listeners: that it inherits.
         limits: of its time, until it says its own.
         on_event: called with the name and values of what it says.
+        names_in_use: of the certificates that are served as it starts.
 
     Attributes:
         ready: set once it has said so.
@@ -60,6 +62,7 @@ class WorkerProcess:
         listeners: SharedListeners,
         limits: TimeLimits,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
+        names_in_use: Names | None = None,
     ) -> None:
         self.number = number
         self.ready = trio.Event()
@@ -71,6 +74,7 @@ class WorkerProcess:
         self.limits = limits
         self._command = command
         self._listeners = listeners
+        self._names_in_use = names_in_use or {}
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
@@ -116,7 +120,7 @@ class WorkerProcess:
             stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
-            inheritance = self._listeners.describe(self.number, other.fileno())
+            inheritance = self._listeners.describe(self.number, other.fileno(), self._names_in_use)
             self._process = await trio.lowlevel.open_process(
                 list(self._command),
                 pass_fds=list(self._listeners.descriptors | {other.fileno()}),

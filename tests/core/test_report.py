@@ -53,6 +53,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "ca_certs": paths,
     "tls_min": st.sampled_from(["1.2", "1.3"]),
     "redirect_http": ports,
+    "public_port": st.integers(1, 65535),
     "hsts_seconds": st.integers(0, 2**31 - 1),
     "client_auth": st.sampled_from(["none", "optional", "required"]),
     "gateway": st.sampled_from(["auto", "demo", "m.n:a.b", "m:f()"]),

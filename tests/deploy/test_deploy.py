@@ -21,6 +21,7 @@ from tests.kit.edge import PROJECT, run_edge
 
 DEPLOY = PROJECT / "docs" / "deploy"
 VARIABLES = {environment_variable_of(name): name for name in Settings.model_fields}
+GUIDE = (PROJECT / "docs" / "operating.md").read_text()
 KUBERNETES_VERSION = "1.30"
 HEALTH_PATHS = {"/healthz", "/readyz"}
 
@@ -51,6 +52,13 @@ def read_unit(name: str) -> configparser.ConfigParser:
     return unit
 
 
+def latest_end_seconds() -> float:
+    """How long an edge may take to end after its drain, as the guide says."""
+    found = re.search(r"is waited for, (\d+) seconds at\s+most", GUIDE)
+    assert found is not None
+    return float(found[1])
+
+
 def seconds_of(name: str, environment: dict[str, str]) -> float:
     """A setting in seconds, as an environment makes it."""
     return float(environment.get(environment_variable_of(name), default_of(name)))
@@ -75,7 +83,8 @@ def test_a_pod_has_longer_to_end_than_its_drain_takes(manifests: dict[str, Any],
     grace = manifests["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     before_it = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert before_it > 0
-    assert grace > before_it + seconds_of("drain_delay_seconds", environment) + seconds_of("drain_seconds", environment)
+    drain = seconds_of("drain_delay_seconds", environment) + seconds_of("drain_seconds", environment)
+    assert grace >= before_it + drain + latest_end_seconds()
 
 
 def test_a_pod_is_given_the_time_to_start_that_its_gateway_may_take(container: dict[str, Any]) -> None:
@@ -145,7 +154,8 @@ def test_the_service_has_longer_to_start_and_to_end_than_the_edge_may_take() -> 
     service = read_unit("sage-edge.service")["Service"]
     settings = read_configuration({}, DEPLOY / "edge.toml").settings
     assert int(service["TimeoutStartSec"]) > settings.startup_seconds
-    assert int(service["TimeoutStopSec"]) > settings.drain_delay_seconds + settings.drain_seconds + 10
+    drain = settings.drain_delay_seconds + settings.drain_seconds
+    assert int(service["TimeoutStopSec"]) >= drain + latest_end_seconds()
 
 
 def test_the_socket_is_the_port_the_edge_would_listen_on_itself() -> None:
@@ -165,6 +175,16 @@ def test_systemd_understands_the_units_and_finds_them_hardened(tmp_path: Path) -
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(tmp_path / "sage-edge.service")]
     security = subprocess.run(command, capture_output=True, text=True, check=False)
     assert security.returncode == 0, security.stdout
+
+
+def test_a_container_has_longer_to_end_than_the_edge_may_take_and_a_health_check() -> None:
+    readme = (DEPLOY / "README.md").read_text()
+    found = re.search(r"--stop-timeout (\d+)", readme)
+    assert found is not None
+    assert int(found[1]) >= default_of("drain_delay_seconds") + default_of("drain_seconds") + latest_end_seconds()
+    commands = re.findall(r"podman build .*", readme + (DEPLOY / "Containerfile").read_text())
+    assert len(commands) == 2
+    assert all("--format docker" in command for command in commands), "without it, HEALTHCHECK is ignored"
 
 
 def test_the_image_runs_and_probes_the_program_as_an_ordinary_user() -> None:

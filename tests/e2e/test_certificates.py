@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
@@ -213,4 +214,25 @@ def test_workers_all_load_what_has_changed(tmp_path: Path, authority: trustme.CA
         edge.process.send_signal(signal.SIGHUP)
         edge.log.wait_for("certificate loaded", count=2)
         assert {shown_serial(edge) for _ in range(20)} == {serial_of(new.certfile)}
+        assert edge.stop() == 0
+
+
+def test_no_worker_that_starts_serves_what_a_reload_has_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    write_pair(tmp_path, authority, "localhost", "old.test")
+    with running_edge("--no-llm", "--workers", "2", certificates=tmp_path) as edge:
+        edge.log.wait_for("worker ready", count=2)
+        served = serial_of(write_pair(tmp_path, authority, "localhost", "new.test").certfile)
+        edge.log.wait_for("certificate loaded", count=2)
+        write_pair(tmp_path, authority, "elsewhere.test", "old.test")  # "old.test" is no name of those in use
+        edge.log.wait_for(r"certificates not loaded.*for none of: localhost, new.test", count=2)
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for(r"error: --certfile: .*is for none of: localhost, new.test")
+        edge.log.wait_for("the restart has ended early")
+        os.kill(int(edge.log.wait_for(r"worker ready .*worker=2 pid=(\d+)")[1]), signal.SIGKILL)
+        edge.log.wait_for(r"error: --certfile: .*is for none of: localhost, new.test", count=2)
+        assert {shown_serial(edge) for _ in range(20)} == {served}
+        good = write_pair(tmp_path, authority, "localhost", "new.test")
+        edge.log.wait_for("worker ready", count=3)
+        edge.log.wait_for("certificate loaded", count=3)
+        assert {shown_serial(edge) for _ in range(20)} == {serial_of(good.certfile)}
         assert edge.stop() == 0

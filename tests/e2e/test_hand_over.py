@@ -36,6 +36,7 @@ async def app(scope, receive, send):
         await asyncio.sleep(0.01)
     await send({"type": "http.response.body", "body": b"finished"})
 """
+Version = Callable[[], AbstractContextManager[Edge]]
 REQUEST = b"GET /%b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
@@ -99,7 +100,7 @@ def ask(port: int) -> bytes:
 
 def test_passed_sockets_refuse_nothing_over_three_versions(gateway: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as passed:
-        number, port = passed.fileno(), passed.getsockname()[1]
+        number = passed.fileno()
 
         @contextmanager
         def version() -> Iterator[Edge]:
@@ -107,24 +108,24 @@ def test_passed_sockets_refuse_nothing_over_three_versions(gateway: Path) -> Non
             with running_edge(*options, cwd=gateway, binds=("--bind", f"fd://{number}"), pass_fds=[number]) as edge:
                 yield edge
 
-        hand_over_twice(port, version)
+        hand_over_twice(version)
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "two workers"])
 def test_a_shared_port_refuses_nothing_over_three_versions(gateway: Path, workers: tuple[str, ...]) -> None:
+    with shared_port(gateway, workers) as version:
+        hand_over_twice(version)
+
+
+@contextmanager
+def shared_port(gateway: Path, workers: tuple[str, ...]) -> Iterator[Version]:
+    """A port, and what runs an edge that shares it."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
-
-        @contextmanager
-        def version() -> Iterator[Edge]:
-            binds = ("--bind", f"127.0.0.1:{port}", "--reuse-port")
-            env = {"HAS_WORKERS": ""} if workers else {}
-            with running_edge("--gateway", "handed:app", *workers, cwd=gateway, binds=binds, env=env) as edge:
-                yield edge
-
-        hand_over_twice(port, version)
+        binds = ("--bind", f"127.0.0.1:{reserved.getsockname()[1]}", "--reuse-port")
+        env = {"HAS_WORKERS": ""} if workers else {}
+        yield lambda: running_edge("--gateway", "handed:app", *workers, cwd=gateway, binds=binds, env=env)
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "a worker"])
@@ -156,11 +157,11 @@ def test_metrics_and_status_page_go_to_the_new_version_once_the_old_one_has_ende
                 assert new.stop() == 0
 
 
-def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge]]) -> None:
+def hand_over_twice(version: Version) -> None:
     """Two hand-overs under a load of new connections."""
-    load = Load(port)
     with ExitStack() as stack:
         edges = [stack.enter_context(version())]
+        load = Load(edges[0].port)
         with load.running():
             load.wait_for(edges[0].process.pid)
             for old in range(2):
@@ -170,6 +171,20 @@ def hand_over_twice(port: int, version: Callable[[], AbstractContextManager[Edge
                 load.wait_for(edges[-1].process.pid)
     assert load.failures == [], (load.answers, [e.log.text[-3000:] for e in edges])
     assert set(load.answers) == {edge.process.pid for edge in edges}
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "two workers"])
+def test_a_shared_port_refuses_nothing_when_the_newer_edge_leaves(gateway: Path, workers: tuple[str, ...]) -> None:
+    with shared_port(gateway, workers) as version, ExitStack() as stack:
+        old = stack.enter_context(version())
+        load = Load(old.port)
+        with load.running():
+            for _ in range(2):
+                new = stack.enter_context(version())
+                load.wait_for(new.process.pid)
+                assert new.stop() == 0
+                load.wait_for(old.process.pid)
+    assert load.failures == [], load.answers
 
 
 def test_what_the_system_has_accepted_is_served_before_the_listener_closes(gateway: Path) -> None:
@@ -235,7 +250,7 @@ def test_a_second_signal_ends_the_delay_too(gateway: Path) -> None:
         assert stream.recv(65_536)
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"\[info\] draining .*streams=1")
-        assert edge.stop(signal.SIGINT) == 0
+        assert edge.end_at_once(signal.SIGINT) == 0
         edge.log.wait_for(r"streams cut .*streams=1 reason=.*second signal")
 
 

@@ -50,6 +50,21 @@ def test_a_client_that_follows_gets_the_answer_over_tls(certificates: Path, tmp_
         assert HSTS not in response.headers, "it is off by default"
 
 
+@pytest.mark.parametrize(("public_port", "authority"), [("443", "localhost"), ("8443", "localhost:8443")])
+def test_clients_are_sent_to_the_port_at_which_they_reach_the_edge(
+    certificates: Path, public_port: str, authority: str
+) -> None:
+    with redirecting("--no-llm", "--public-port", public_port, certificates=certificates) as (_, url):
+        assert httpx2.get(f"{url}/a?b=c", trust_env=False).headers["location"] == f"https://{authority}/a?b=c"
+
+
+def test_the_edges_own_port_is_no_port_for_plaintext(certificates: Path) -> None:
+    tls = ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
+    result = run_edge("check", "--no-llm", *tls, "--port", "21140", "--redirect-http", "21140")
+    assert result.returncode == 2
+    assert "--redirect-http: the edge itself listens on port 21140" in result.stderr
+
+
 ODD_REQUESTS = [
     b"GET / HTTP/1.1\r\nhost: evil.test/@localhost\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: localhost\r\nhost: evil.test\r\n\r\n",

@@ -30,6 +30,13 @@ import sys, time
 print("loading", flush=True)
 time.sleep(60)
 """
+LOADING_IN_STEPS = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGTERM)
+while True:
+    time.sleep(0.01)
+"""
 SWALLOWING = """
 import sys, time
 print("loading", flush=True)
@@ -49,6 +56,18 @@ except:
 
 async def app(scope, receive, send):
     assert scope["type"] == "http"
+"""
+STREAMING = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+    while not pathlib.Path("finish").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"finished"})
 """
 LINGERING = """
 import asyncio, atexit, time
@@ -112,6 +131,34 @@ def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
         assert process.wait(10) == 0
         assert "ending at once" in log.wait_for_end()
         assert "Traceback" not in log.text
+
+
+def test_a_signal_that_comes_twice_while_the_gateway_is_loaded_ends_the_edge_cleanly(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(LOADING_IN_STEPS)
+    result = run_edge("serve", "--host", "127.0.0.1", "--port", "0", "--gateway", "slow:app", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr.count("ending at once") == 1
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+def test_a_signal_that_comes_twice_is_no_second_one(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "streaming.py").write_text(STREAMING)
+    options = ("--gateway", "streaming:app", *workers, "--drain-seconds", "600")
+    with (
+        running_edge(*options, cwd=tmp_path) as edge,
+        edge.client(http2=False) as client,
+        client.stream("GET", "/") as stream,
+    ):
+        body = stream.iter_bytes()
+        received = next(body)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.send_signal(signal.SIGINT)
+        edge.log.wait_for(r"streams in flight .*streams=1")
+        (tmp_path / "finish").touch()
+        assert received + b"".join(body) == b"begun finished"
+        assert edge.process.wait(WAIT_SECONDS) == 0
+    assert "ending at once" not in edge.log.text
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])

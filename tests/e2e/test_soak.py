@@ -11,10 +11,21 @@ SECONDS = 20.0
 
 
 def test_streams_leave_no_task_descriptor_or_memory_behind(tmp_path: Path) -> None:
-    with soaked_edge(tmp_path) as edge:
-        figures = soak(edge, 1, SECONDS)
+    with soaked_edge(tmp_path) as soaked:
+        figures = soak(soaked, 1, SECONDS)
         sys.stdout.write(f"{figures}\n")
         assert not figures.faults, figures
         assert figures.finished > 200
         assert figures.left > 200
-        assert edge.stop() == 0
+        assert soaked.edge.stop() == 0
+
+
+def test_restarts_and_certificates_that_are_swapped_cut_none_of_them(tmp_path: Path) -> None:
+    with soaked_edge(tmp_path, workers=2, has_certificates=True) as soaked:
+        figures = soak(soaked, 1, SECONDS)
+        sys.stdout.write(f"{figures}\n")
+        assert not figures.faults, figures
+        assert figures.finished > 0
+        assert figures.restarts > 0
+        assert figures.swaps > 1
+        assert soaked.edge.stop() == 0

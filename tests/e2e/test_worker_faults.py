@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -92,6 +93,23 @@ def test_new_connections_are_refused_while_workers_finish_their_streams(gateway:
         assert edge.process.wait(WAIT_SECONDS) == 0
 
 
+def test_what_waits_for_a_worker_that_does_not_come_to_it_is_answered_by_the_last_to_end(gateway: Path) -> None:
+    with running_workers(gateway) as edge, ExitStack() as opened:
+        pids = find_pids(edge)
+        os.kill(pids[2], signal.SIGSTOP)
+        clients = []
+        for _ in range(20):
+            client = socket.create_connection(("127.0.0.1", edge.port), timeout=WAIT_SECONDS)
+            clients.append(opened.enter_context(client))
+            client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        edge.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            with client.makefile("rb") as answer:
+                assert b"\r\n%d\r\n" % pids[1] in answer.read()
+        os.kill(pids[2], signal.SIGCONT)
+        assert edge.process.wait(WAIT_SECONDS) == 0
+
+
 def is_refused(edge: Edge, seconds: float) -> bool:
     """Whether a new connection is, before so long."""
     deadline = time.monotonic() + seconds
@@ -170,7 +188,7 @@ def test_a_worker_that_is_replaced_does_not_wait_for_balancers(gateway: Path) ->
         edge.log.wait_for(r"\bstopped\b.*worker=1")
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining", count=3)  # the supervisor, and both workers
-        assert edge.stop() == 0  # at once
+        assert edge.end_at_once() == 0
 
 
 def test_a_worker_whose_replacement_failed_is_replaced_the_next_time(gateway: Path) -> None:
@@ -230,5 +248,5 @@ def test_a_second_signal_ends_a_worker_that_hangs(gateway: Path) -> None:
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining .*signal=SIGTERM")
         began_at = time.monotonic()
-        assert edge.stop() == 0
+        assert edge.end_at_once() == 0
         assert time.monotonic() - began_at < 20

@@ -269,8 +269,7 @@ def test_a_second_signal_ends_all_workers_at_once(gateway: Path) -> None:
         time.sleep(0.3)
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining .*worker=")
-        edge.process.send_signal(signal.SIGTERM)
-        assert edge.process.wait(10) == 0
+        assert edge.end_at_once() == 0
         thread.join()
 
 

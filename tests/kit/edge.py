@@ -9,8 +9,9 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -112,6 +113,15 @@ class Edge:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(WAIT_SECONDS)
+
+    def end_at_once(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a second signal until the end: for a moment it is taken for the first again; the exit code."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.1)
+        return self.process.wait(0)
 
     def _client_options(self, *, http2: bool) -> dict[str, Any]:
         return {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +20,8 @@ import trustme
 
 from sage_edge.core.errors import EdgeError
 from sage_edge.server import certificate_store
-from sage_edge.server.certificate_store import POLL_SECONDS, RETRY_SECONDS, CertificateStore
+from sage_edge.server.certificate_set import Names
+from sage_edge.server.certificate_store import MOST_THREADS, POLL_SECONDS, RETRY_SECONDS, CertificateStore
 from sage_edge.server.tls import TLSFiles
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_pair
@@ -35,6 +38,12 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock jumps while a thread works."""
+    monkeypatch.setattr(certificate_store, "ANSWER_SECONDS", math.inf)
 
 
 @pytest.fixture
@@ -295,6 +304,60 @@ async def test_whatever_goes_wrong_the_old_stay_and_the_files_go_on_being_watche
     new = write_pair(tmp_path, authority, "edge.test", "old.test")
     await until(lambda: store.reloads)
     assert serial_in_use(store) == serial_of(new.certfile)
+
+
+async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_once_it_answers(
+    store: CertificateStore,
+    autojump_clock: trio.testing.MockClock,
+    clock: Clock,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+    look = store._look
+
+    def hang() -> object:
+        answers.wait()
+        return look()
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(certificate_store, "ANSWER_SECONDS", 10.0)
+            patched.setattr(store, "_look", hang)
+            new = write_pair(tmp_path, authority, "edge.test", "old.test")
+            await until(lambda: store.failed_reloads)
+            for _ in range(2 * MOST_THREADS):
+                await store.reload()
+    finally:
+        answers.set()
+    assert set(refused(logs)) == {"--certfile: the file system has not answered for 10 seconds"}
+    clock.now += timedelta(seconds=RETRY_SECONDS)
+    await until(lambda: store.reloads)
+    assert serial_in_use(store) == serial_of(new.certfile)
+
+
+def test_the_first_files_are_compared_with_what_others_serve(files: TLSFiles, logs: list[Any]) -> None:
+    path = str(files.certfile)
+    for names in ({}, {path: ["edge.test"]}, {path: ["edge.test", "gone.test"]}, {"elsewhere": ["other.test"]}):
+        assert CertificateStore([files], names=names).current.names == {path: ("edge.test", "old.test")}
+    assert [entry["names"] for entry in logs] == ["gone.test"]
+    with pytest.raises(EdgeError, match=r"is for none of: other\.test"):
+        CertificateStore([files], names={path: ["other.test"]})
+
+
+async def test_names_are_told_as_they_are_and_whenever_they_change(
+    store: CertificateStore, files: TLSFiles, tmp_path: Path, authority: trustme.CA
+) -> None:
+    told: list[Names] = []
+    store.tell_names(told.append)
+    write_pair(tmp_path, authority, "other.test")
+    await store.reload()
+    write_pair(tmp_path, authority, "edge.test", "new.test")
+    await store.reload()
+    names = [("edge.test", "old.test"), ("edge.test", "new.test")]
+    assert told == [{str(files.certfile): each} for each in names]
 
 
 async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:

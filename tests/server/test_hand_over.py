@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from sage_edge.core.settings import Settings
+from sage_edge.server import hand_over as module
 from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, last_call_seconds, take_over
 from sage_edge.server.listener import close_listeners
 
@@ -19,17 +20,28 @@ ENOUGH = 64
 linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system can be told")
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+has_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+
+
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
 
 
-def listen(opened: ExitStack, beside: socket.socket | None = None) -> socket.socket:
+def listen(opened: ExitStack, beside: socket.socket | None = None, *, host: str = "127.0.0.1") -> socket.socket:
     """A socket that shares its port, with those that began to listen before it."""
-    sock = opened.enter_context(socket.socket())
+    sock = opened.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(beside.getsockname() if beside is not None else ("127.0.0.1", 0))
+    sock.bind(beside.getsockname() if beside is not None else (host, 0))
     sock.listen(ENOUGH)
     sock.setblocking(False)
     return sock
@@ -39,7 +51,7 @@ def ask(sockets: Sequence[socket.socket]) -> list[int]:
     """How many of new connections each gets."""
     with ExitStack() as clients:
         for _ in range(ENOUGH):
-            clients.enter_context(socket.create_connection(sockets[0].getsockname()))
+            clients.enter_context(socket.create_connection(sockets[0].getsockname()[:2]))
         return [sum(1 for _ in accepted(sock)) for sock in sockets]
 
 
@@ -55,13 +67,13 @@ def test_connections_go_to_the_next_until_the_first_is_closed(opened: ExitStack)
     old = listen(opened)
     new = listen(opened, old)
     assert all(ask([old, new]))
-    hand_over([old], 1)
+    hand_over([old])
     assert ask([old, new]) == [0, ENOUGH]
     take_over(old)
     old.close()
     newest = listen(opened, new)
     assert all(ask([new, newest]))
-    hand_over([new], 1)
+    hand_over([new])
     assert ask([new, newest]) == [0, ENOUGH]
 
 
@@ -69,14 +81,60 @@ def test_connections_go_to_the_next_until_the_first_is_closed(opened: ExitStack)
 def test_several_hand_over_together(opened: ExitStack) -> None:
     old = [first := listen(opened), listen(opened, first)]
     new = listen(opened, first)
-    hand_over([first], len(old))
+    hand_over(old)
+    assert ask([*old, new]) == [0, 0, ENOUGH]
+
+
+@linux
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=has_ipv6)])
+def test_the_newer_hand_over_to_the_older(opened: ExitStack, host: str) -> None:
+    old = [first := listen(opened, host=host), listen(opened, first, host=host)]
+    new = [listen(opened, first, host=host), listen(opened, first, host=host)]
+    hand_over(new)
+    assert sum(ask([*old, *new])[:2]) == ENOUGH
+    take_over(new[0])
+    for sock in new:
+        sock.close()
+    assert all(ask(old))
+    newest = listen(opened, first, host=host)
+    hand_over(old)
+    assert ask([*old, newest]) == [0, 0, ENOUGH]
+
+
+@linux
+def test_the_middle_one_hands_over_to_the_newest(opened: ExitStack) -> None:
+    old = listen(opened)
+    middle, new = listen(opened, old), listen(opened, old)
+    hand_over([middle])
+    assert ask([old, middle, new]) == [0, 0, ENOUGH]
+
+
+@linux
+def test_each_address_is_handed_over_on_its_own(opened: ExitStack) -> None:
+    first, second = listen(opened), listen(opened)
+    before, behind = listen(opened), listen(opened, first)
+    mine = listen(opened, before)
+    hand_over([first, second, mine])
+    assert ask([first, behind]) == [0, ENOUGH]
+    assert ask([second]) == [ENOUGH]
+    assert ask([before, mine]) == [ENOUGH, 0]
+
+
+@linux
+def test_where_the_system_lists_nothing_ours_are_taken_for_the_first(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_list_listeners", lambda *_: [])
+    old = [first := listen(opened), listen(opened, first)]
+    new = listen(opened, first)
+    hand_over(old)
     assert ask([*old, new]) == [0, 0, ENOUGH]
 
 
 @linux
 def test_with_nobody_behind_it_goes_on(opened: ExitStack) -> None:
     alone = listen(opened)
-    hand_over([alone], 1)
+    hand_over([alone])
     assert ask([alone]) == [ENOUGH]
 
 
@@ -84,7 +142,7 @@ def test_with_nobody_behind_it_goes_on(opened: ExitStack) -> None:
 def test_whoever_takes_over_shares_again(opened: ExitStack) -> None:
     old = listen(opened)
     new = listen(opened, old)
-    hand_over([old], 1)
+    hand_over([old])
     take_over(new)
     assert all(ask([old, new]))
 
@@ -93,7 +151,7 @@ def test_whoever_takes_over_shares_again(opened: ExitStack) -> None:
 def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_closed(opened: ExitStack) -> None:
     old = listen(opened)
     others = [listen(opened, old), listen(opened, old)]
-    hand_over([old], 1)
+    hand_over([old])
     close_listeners([old])
     assert all(ask(others))
 
@@ -104,7 +162,7 @@ def test_other_sockets_are_left_alone(opened: ExitStack) -> None:
     own.setblocking(False)
     closed = socket.socket()
     closed.close()
-    hand_over([unix, own, closed], 1)
+    hand_over([unix, own, closed])
     for sock in (unix, own, closed):
         take_over(sock)
     assert ask([own]) == [ENOUGH]

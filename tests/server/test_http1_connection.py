@@ -80,6 +80,58 @@ def test_a_request_that_comes_in_that_moment_is_answered() -> None:
     assert client.connection.wants_close
 
 
+def test_where_another_goes_on_a_client_is_waited_for_that_thinks() -> None:
+    client = HTTP1Client(idle_seconds=75)
+    respond(client.ask(), b"before")
+    client.connection.drain(keeps_idle=True)
+    client.wait(60)
+    assert not client.connection.wants_close
+    assert b"connection: close" not in client.take()
+    respond(client.ask(POST + b"body"), b"after")
+    assert b"connection: close" in client.take()
+    assert client.connection.wants_close
+
+
+def test_an_answer_under_way_that_did_not_say_so_is_not_the_last() -> None:
+    client = HTTP1Client()
+    exchange = client.ask()
+    exchange.write(start())
+    client.connection.drain(keeps_idle=True)
+    exchange.write(body(b"whole"))
+    assert b"connection: close" not in client.take()
+    assert not client.connection.wants_close
+    respond(client.ask(), b"last")
+    assert b"connection: close" in client.take()
+    assert client.connection.wants_close
+
+
+def test_such_a_client_is_waited_for_no_longer_than_any_and_not_once_all_end() -> None:
+    client = HTTP1Client(idle_seconds=75)
+    client.connection.drain(keeps_idle=True)
+    client.wait(75)
+    assert not client.connection.wants_close
+    client.wait(1)
+    assert client.connection.wants_close
+    other = HTTP1Client(idle_seconds=75)
+    other.connection.drain(keeps_idle=True)
+    other.wait(10)
+    other.connection.drain()
+    other.wait(int(FAREWELL_SECONDS))
+    assert not other.connection.wants_close
+    other.wait(1)
+    assert other.connection.wants_close
+
+
+def test_answers_say_that_a_drain_is_near() -> None:
+    client = HTTP1Client(idle_seconds=75)
+    client.connection.prepare_drain()
+    client.wait(60)
+    assert not client.connection.wants_close
+    respond(client.ask(), b"fine")
+    assert b"connection: close" in client.take()
+    assert client.connection.wants_close
+
+
 def test_an_answer_that_was_whole_is_written_after_the_end_of_its_clients_side() -> None:
     client = HTTP1Client()
     client.send(GET + GET)

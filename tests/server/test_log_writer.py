@@ -54,6 +54,20 @@ def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
         os.close(descriptor)
 
 
+def test_a_shown_line_is_behind_what_was_logged_and_only_the_latest_is_written(pipe: tuple[Path, int]) -> None:
+    path, descriptor = pipe
+    with writing(path) as writer:
+        text = "x" * 2 * PIPE_BYTES
+        writer.handle(record(text))  # more than the pipe takes
+        for left in range(3):
+            writer.show(f"{left} left")
+        writer.handle(record("logged"))
+        found = b""
+        while not found.endswith(b"left\r"):
+            found += os.read(descriptor, PIPE_BYTES)
+    assert found == f"{text}\nlogged\n\x1b[K2 left\r".encode()
+
+
 def test_lines_of_many_threads_are_all_written_each_threads_in_order(tmp_path: Path) -> None:
     def log(name: str) -> None:
         for number in range(500):

@@ -154,7 +154,7 @@ def test_a_second_signal_ends_at_once(gateway: Path, second: signal.Signals) -> 
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"\[info\] draining")
         started = time.monotonic()
-        assert edge.stop(second) == 0
+        assert edge.end_at_once(second) == 0
         assert time.monotonic() - started < 5
         assert "Traceback" not in edge.log.text
 
@@ -172,7 +172,7 @@ def test_a_second_signal_ends_at_once_while_the_gateway_blocks() -> None:
                 time.sleep(0.02)
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"\[info\] draining")
-        assert edge.stop(signal.SIGTERM) == 0
+        assert edge.end_at_once() == 0
     assert "Traceback" not in edge.log.text
 
 

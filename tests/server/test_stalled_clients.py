@@ -67,9 +67,8 @@ def test_a_second_signal_ends_at_once_whoever_does_not_read(gateway: Path) -> No
         sock.sendall(b"GET /flood HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert sock.recv(1)
         edge.process.send_signal(signal.SIGTERM)
-        edge.log.wait_for(r"\[info\] draining")
-        edge.process.send_signal(signal.SIGTERM)
-        assert edge.process.wait(15) == 0
+        edge.log.wait_for(r"\[info\] draining .*a second signal ends at once")
+        assert edge.end_at_once() == 0
 
 
 def test_an_application_is_held_back_behind_a_closed_window(edge: Edge) -> None:

@@ -7,6 +7,7 @@ waits, limits of time, and the ways a connection ends.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from http import HTTPStatus
 
@@ -39,7 +40,9 @@ log = structlog.get_logger(__name__)
 PIPELINED_BYTES = 64 * 1024
 """How much is read of the requests behind the one that is being answered."""
 FAREWELL_SECONDS = 1.0
-"""How long a connection without a whole request stays open while draining: one may be under way."""
+"""How long a connection without a whole request stays open while draining: one may be under way. Where another serves
+in this one's place, it stays until its next answer, which says that it ends: who thinks for longer than that would lose
+a request that no client may send twice."""
 
 
 class HTTP1Connection:
@@ -49,7 +52,7 @@ class HTTP1Connection:
         host: the connection's shell.
 
     Attributes:
-        is_draining: it ends once its request is answered.
+        is_draining: it ends once its request is answered, and says so.
         discards_body: what comes after its end may be a body, whose client looks for its answer only behind it.
     """
 
@@ -63,7 +66,7 @@ class HTTP1Connection:
         self._is_closing = False
         self.is_draining = False
         self.discards_body = True  # until it is a WebSocket's
-        self._drained_at = 0.0
+        self._drained_at = math.inf  # inf for as long as it may wait for a request
         self._since = host.clock()  # the last request's end, or the first byte of the next one's head
         self._has_begun = False  # the next one's head
 
@@ -154,11 +157,15 @@ class HTTP1Connection:
         elif now - self._since > limits.idle_seconds:
             self._close()
 
-    def drain(self) -> None:
+    def prepare_drain(self) -> None:
+        """Have the next answer say that it is the last."""
+        self.is_draining = True
+
+    def drain(self, *, keeps_idle: bool = False) -> None:
         """Answer the request in flight, or one that is under way, and end."""
-        if not self.is_draining:
-            self.is_draining = True
-            self._drained_at = self._host.clock()
+        self.is_draining = True
+        if not keeps_idle:
+            self._drained_at = min(self._drained_at, self._host.clock())
 
     def go_away(self) -> None:
         """The time to drain is up."""
@@ -227,7 +234,7 @@ class HTTP1Connection:
 
     def end_turn(self, *, keeps_alive: bool) -> None:
         """The answer is complete."""
-        if not keeps_alive or self.is_draining:
+        if not keeps_alive or self._is_leaving:
             self._close()
             return
         self._current().forget_unread()
@@ -250,10 +257,15 @@ class HTTP1Connection:
         self._since = self._host.clock()
         self._has_begun = False
         self._parser.start_next()
-        if self.is_draining and self.is_idle:
+        if self._is_leaving and self.is_idle:
             self._close()
             return
         self.advance()
+
+    @property
+    def _is_leaving(self) -> bool:
+        """Whether it ends without a word where the client has not been told."""
+        return self._drained_at < math.inf
 
     def _begin(self, request: Request) -> None:
         host = self._host

@@ -156,7 +156,10 @@ class HTTP2Connection:
         self._streams.check_time(now)
         self._waits.check(now, self._codec, idle_since=None if self._streams else self._streams.idle_since)
 
-    def drain(self) -> None:
+    def prepare_drain(self) -> None:
+        """GOAWAY is for later: from then on its clients open streams elsewhere alone."""
+
+    def drain(self, *, keeps_idle: bool = False) -> None:
         """Announce the end, let a round trip pass for streams under way, and finish those."""
         if self._is_closing or self._farewell.has_begun:
             return
