@@ -2,7 +2,7 @@
 
 What the bytes mean is the protocol's, HTTP/2 or http/1.1, which knows nothing of trio. Here:
 reading, writing what is ready in one go, running applications, and the end. Whatever arrives, only
-this connection ends by it. What comes before a protocol is `server.handshake`'s.
+this connection ends by it. What comes before a protocol is `server.opening`'s.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextvars
 import itertools
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 import trio
 
-from sage_edge.app.asgi import ASGIApplication, name_client
+from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
@@ -31,11 +31,9 @@ from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
 from sage_edge.server.fairness import Fairness, Share
 from sage_edge.server.flusher import Flusher
-from sage_edge.server.handshake import read_proxy_header, shake_hands
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
-from sage_edge.server.metrics_handshake import measured_handshake
-from sage_edge.server.proxy_protocol import ProxyProtocolError
+from sage_edge.server.opening import Opening
 from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
 from sage_edge.server.transport import Plaintext, Transport
@@ -46,9 +44,6 @@ TURN_BYTES = 64 * 1024
 """What a connection writes at once, before it lets the others go on."""
 LINGER_SECONDS = 2.0
 """How long more of what a client still sends is awaited, and discarded, before a connection is closed on it."""
-
-LAST_OPENING_SECONDS = 3.0
-"""How long a connection has to come to its protocol once the drain has begun."""
 
 _identifiers = itertools.count(1)
 
@@ -110,14 +105,13 @@ class Connection:
         self._has_protocol = False
         self._nursery: trio.Nursery
         self._context: contextvars.Context
-        self._opening = trio.CancelScope()
+        self._opening = Opening(self._socket, self._share, self.limits.handshake_seconds, self.metrics)
         self._reading = trio.CancelScope()
         self._unsent: memoryview | bytes = b""
         self._blocked_since: float | None = None  # since when the socket takes nothing
         self._resumed: trio.Event | None = None
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
-        self._is_draining = False
         self._end_protocol: Callable[[ConnectionProtocol], None] | None = None  # how, once that is asked for
         self._has_input_ended = False
         self._is_ending = False
@@ -142,11 +136,12 @@ class Connection:
         name = None
         balancers = self._service.balancers
         if balancers is not None and balancers.trusts(self.client[0] if self.client else None):
-            await self._take_proxy_header()
+            header = await self._opening.take_proxy_header()
+            self.client = header.client or self.client  # its own, where it speaks for itself
+            self.server = header.server or self.server
         if self._service.tls is not None:
-            with measured_handshake(self.metrics), self._limit_opening():
-                self._transport, self.tls = await shake_hands(self._socket, self._share, self._service.tls)
-                name = self._transport.alpn_protocol
+            self._transport, self.tls = await self._opening.shake_hands(self._service.tls)
+            name = self._transport.alpn_protocol
         self._become(HTTP2Connection(self) if name == "h2" else HTTP1Connection(self))
         async with trio.open_nursery() as self._nursery:
             self.wake()
@@ -261,8 +256,7 @@ class Connection:
 
     def drain(self, *, keeps_idle: bool = False) -> None:
         """Take no new requests, and end once those in flight are over; see `ConnectionProtocol`."""
-        self._is_draining = True
-        self._opening.deadline = min(self._opening.deadline, trio.current_time() + LAST_OPENING_SECONDS)
+        self._opening.hurry()
         self._have_protocol(lambda protocol: protocol.drain(keeps_idle=keeps_idle))
 
     def end_if_idle(self) -> None:
@@ -292,32 +286,6 @@ class Connection:
         self._end_protocol = end
         if self._has_protocol:
             end(self._protocol)
-
-    @contextmanager
-    def _limit_opening(self) -> Iterator[None]:
-        seconds = self.limits.handshake_seconds
-        if self._is_draining:
-            seconds = min(seconds, LAST_OPENING_SECONDS)
-        with trio.fail_after(seconds) as self._opening:
-            yield
-
-    async def _take_proxy_header(self) -> None:
-        try:
-            with self._limit_opening():
-                header = await read_proxy_header(self._socket)
-        except ProxyProtocolError as error:
-            self._refuse_balancer("malformed_header", str(error))
-            raise ConnectionAbortedError from error
-        except trio.TooSlowError:
-            self._refuse_balancer("timeout", "none came in time")
-            raise
-        self.client = header.client or self.client  # its own, where it speaks for itself
-        self.server = header.server or self.server
-
-    def _refuse_balancer(self, kind: str, reason: str) -> None:
-        self.metrics.protocol_errors.add("proxy", kind)
-        client = name_client(self.client)
-        log.info("connection refused", client=client, reason=f"no PROXY protocol header: {reason}")
 
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""
