@@ -76,7 +76,7 @@ def test_at_the_end_it_is_told_how_many_streams_were_cut_in_all(gateway: Path, i
         edge.process.send_signal(signal.SIGTERM)
         edge.log.wait_for(r"draining .*order=drain", count=2)
         if is_at_once:
-            edge.process.send_signal(signal.SIGINT)
+            edge.end_at_once(signal.SIGINT)
         assert edge.process.wait(WAIT_SECONDS) == 0
         assert re.search(rf"streams cut in all .*streams={count}\b(?!.*worker=)", edge.log.wait_for_end())
 
