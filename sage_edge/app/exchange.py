@@ -48,6 +48,16 @@ class Event(Protocol):
         """Return once it was set."""
 
 
+class Meter(Protocol):
+    """Counts what happens to answers on their way."""
+
+    def find_events(self, exchange: Exchange) -> EventMeter:
+        """Where an answer's events are counted; it is an event stream."""
+
+    def note_wait(self, exchange: Exchange, seconds: float) -> None:
+        """An answer had to wait so long for its client to take what was sent."""
+
+
 class Sink(Protocol):
     """Takes messages in place of `Exchange.receive`."""
 
@@ -85,8 +95,7 @@ class Exchange(ABC):
         connection_id: the number of its connection in this process.
         stream_id: the stream's number over HTTP/2; None over http/1.1.
         waiting_bytes: of the answer, accepted and not yet on their way to the client.
-        find_meter: where set, called once the answer is an event stream, for where its events are counted.
-        note_wait: where set, called with the seconds that the answer had to wait for its client to take what was sent.
+        meter: where set, what happens to the answer is counted there.
         note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
@@ -113,8 +122,7 @@ class Exchange(ABC):
         self.connection_id = 0
         self.stream_id: int | None = None
         self.waiting_bytes = 0
-        self.find_meter: Callable[[Exchange], EventMeter] | None = None
-        self.note_wait: Callable[[Exchange, float], None] | None = None
+        self.meter: Meter | None = None
         self.note_event: Callable[[bytes], None] | None = None
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
@@ -321,8 +329,8 @@ class Exchange(ABC):
         since = self.timeline.waited_since
         if since is not None:
             seconds = self.timeline.note_room(since)
-            if self.note_wait is not None:
-                self.note_wait(self, seconds)
+            if self.meter is not None:
+                self.meter.note_wait(self, seconds)
 
     def _disconnect_message(self) -> Message:
         return {"type": "http.disconnect"}

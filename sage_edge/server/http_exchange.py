@@ -83,8 +83,8 @@ class AnsweringExchange(Exchange):
         is_event_stream = _is_event_stream(names)
         self.timeline.note_start(is_event_stream=is_event_stream)
         if is_event_stream:
-            if self.find_meter is not None:
-                self.timeline.meter = self.find_meter(self)
+            if self.meter is not None:
+                self.timeline.meter = self.meter.find_events(self)
             is_closed = not self._has_body or b"content-encoding" in names or b"content-length" in names
             for callback in self._when_event_stream:
                 callback(self, None if is_closed else self._write_between_events)

@@ -14,6 +14,7 @@ from sage_edge.core.metric_families import Metrics
 from tests.app.conftest import Place
 from tests.kit.asgi_calls import WAIT_SECONDS, request, response_body, response_start
 from tests.kit.exchange import RecordingExchange
+from tests.kit.meter import RecordingMeter
 
 MINUTE = 60.0
 
@@ -87,11 +88,11 @@ async def test_it_is_counted_when_the_client_leaves(place: Place) -> None:
 
 
 def test_it_lasts_until_half_of_the_room_is_free_and_is_one_until_then() -> None:
-    waits: list[float] = []
     now = 0.0
     exchange = RecordingExchange()
     exchange.timeline.clock = lambda: now
-    exchange.note_wait = lambda _, seconds: waits.append(seconds)
+    exchange.meter = meter = RecordingMeter()
+    waits = meter.waits
     exchange.note_waiting(HIGH_WATER_BYTES)
     exchange.note_written(HIGH_WATER_BYTES)
     assert waits == [], "there was room for it"

@@ -16,6 +16,7 @@ from sage_edge.core.timeline import EventMeter
 from sage_edge.server.http1.connection import HTTP1Connection
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import data_frame, reset_frame, settings_frame
+from tests.kit.meter import RecordingMeter
 from tests.kit.protocol_host import FakeHost, body, default_limits, start
 
 EVENT_STREAM = (b"content-type", b"text/event-stream")
@@ -70,7 +71,7 @@ def stream_events(client: HTTP2Client) -> tuple[int, Exchange, EventMeter]:
     """An event stream that has begun."""
     stream_id, exchange = client.ask()
     meter = EventMeter(Histogram(GAP_BOUNDS), Histogram(GAP_BOUNDS))
-    exchange.find_meter = lambda _: meter
+    exchange.meter = RecordingMeter(meter)
     exchange.write(start(200, EVENT_STREAM))
     return stream_id, exchange, meter
 
@@ -137,8 +138,8 @@ async def test_the_wait_ends_with_its_room_before_the_application_goes_on(nurser
     connection = HTTP1Connection(host)
     connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     (exchange,) = host.exchanges
-    waits: list[float] = []
-    exchange.note_wait = lambda _, seconds: waits.append(seconds)
+    exchange.meter = meter = RecordingMeter()
+    waits = meter.waits
     await exchange.send(start())
     nursery.start_soon(exchange.send, body(bytes(2 * HIGH_WATER_BYTES), more=True))
     await trio.testing.wait_all_tasks_blocked()
