@@ -72,14 +72,18 @@ def own_message(message: Message) -> Message:
     if text is not None and not isinstance(text, str):
         raise TypeError(f"{kind} has text of type {type(text).__name__}")
     if "headers" in owned:  # any iterable, which may be gone through once
-        fields = owned["headers"] or ()
         owned["headers"] = [
-            (name, value)
-            if type(name) is bytes and type(value) is bytes
-            else (_to_bytes(name, kind), _to_bytes(value, kind))
-            for name, value in fields
+            field
+            if type(field) is tuple and len(field) == 2 and type(field[0]) is type(field[1]) is bytes
+            else _to_field(field, kind)
+            for field in owned["headers"] or ()
         ]
     return owned
+
+
+def _to_field(field: Any, kind: str) -> tuple[bytes, bytes]:
+    name, value = field
+    return _to_bytes(name, kind), _to_bytes(value, kind)
 
 
 def _to_bytes(data: Any, kind: str) -> bytes:

@@ -168,7 +168,10 @@ class Connection:
         """Run the application for an exchange, in a task of its own, when its client's address has its turn."""
         exchange.connection_id = self._identifier
         self._applications.add(exchange)
-        self._share.start(partial(self._start, exchange))
+        if self._share.may_start():
+            self._start(exchange)
+        else:
+            self._share.start_later(partial(self._start, exchange))
 
     def _start(self, exchange: Exchange) -> None:
         if not exchange.is_client_gone:

@@ -20,7 +20,7 @@ SHARE_SECONDS = 0.004
 """What an address may take of a turn before its other connections wait."""
 WOKEN_AT_ONCE = 8
 """How many of an address's connections try again at the next turn: few reads come to the share, at worst one does."""
-STARTS = 32
+STARTS = 64
 """How many applications an address may start in a turn. They take their time later, in tasks that nobody times."""
 MOST_EXPIRING = 500
 """With so many applications that still have to end after their clients left, an address starts no more."""
@@ -65,18 +65,21 @@ class Fairness:
             self._came.set()
             await event.wait()
 
-    def start(self, account: ClientAccount, start: Callable[[], None]) -> None:
-        """Start something now, or in its order in a later turn where the address has started enough in this one.
+    def may_start(self, account: ClientAccount) -> bool:
+        """Whether the address may start something now, which then counts; otherwise it is for `start_later`."""
+        if self._starts and account in self._starts:
+            return False
+        return self._may_start(account)
+
+    def start_later(self, account: ClientAccount, start: Callable[[], None]) -> None:
+        """Start something in its order in a later turn.
 
         Args:
             account: of the address.
             start: must raise nothing. By then, who asked for it may have gone.
         """
-        if account not in self._starts and self._may_start(account):
-            start()
-        else:
-            self._starts.setdefault(account, deque()).append(start)
-            self._came.set()
+        self._starts.setdefault(account, deque()).append(start)
+        self._came.set()
 
     def _start_queued(self) -> bool:
         has_started = False
@@ -89,7 +92,8 @@ class Fairness:
         return has_started
 
     def _may_start(self, account: ClientAccount) -> bool:
-        self._begin_turn(account)
+        if account.turn != self._turn:
+            self._begin_turn(account)
         account.started += 1
         return account.started <= STARTS and account.expiring < MOST_EXPIRING
 
@@ -97,14 +101,14 @@ class Fairness:
         return account.turn == self._turn and account.spent_seconds > SHARE_SECONDS
 
     def _begin_turn(self, account: ClientAccount) -> None:
-        if account.turn != self._turn:
-            account.turn = self._turn
-            account.spent_seconds = 0.0
-            account.started = 0
+        account.turn = self._turn
+        account.spent_seconds = 0.0
+        account.started = 0
 
     def charge(self, account: ClientAccount, seconds: float) -> None:
         """Count time that an address took of this turn."""
-        self._begin_turn(account)
+        if account.turn != self._turn:
+            self._begin_turn(account)
         account.spent_seconds += seconds
 
 
@@ -134,9 +138,13 @@ class Share:
         await self._fairness.wait(self._account)
         self._began_at = self._clock()
 
-    def start(self, start: Callable[[], None]) -> None:
-        """Start something of the connection's in its turn."""
-        self._fairness.start(self._account, start)
+    def may_start(self) -> bool:
+        """Whether the connection may start something now, which then counts."""
+        return self._fairness.may_start(self._account)
+
+    def start_later(self, start: Callable[[], None]) -> None:
+        """Start something of the connection's in a later turn."""
+        self._fairness.start_later(self._account, start)
 
     def end(self) -> None:
         """What was read is dealt with."""

@@ -54,12 +54,12 @@ class RunningApplications:
     def add(self, exchange: Exchange) -> None:
         """One is about to begin."""
         self._exchanges.add(exchange)
-        self._account.buffered_bytes += _cost_bytes(exchange)
+        self._account.buffered_bytes += REQUEST_COST_BYTES + HEAD_COST_FACTOR * exchange.head_bytes
 
     def remove(self, exchange: Exchange) -> None:
         """One that was added has ended, or does not begin."""
         self._exchanges.discard(exchange)
-        self._account.buffered_bytes -= _cost_bytes(exchange)
+        self._account.buffered_bytes -= REQUEST_COST_BYTES + HEAD_COST_FACTOR * exchange.head_bytes
         self._tell_if_left()
         exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
 
@@ -79,7 +79,8 @@ class RunningApplications:
                 exchange.note_cause(Cause.DRAINED)
             raise
         finally:
-            self._spare(scope)
+            if self._account.expiring:  # it may be one of them
+                self._spare(scope)
             when_ended(exchange)
             self.remove(exchange)
 
@@ -103,7 +104,3 @@ class RunningApplications:
         if scope.deadline != math.inf:
             scope.deadline = math.inf
             self._account.expiring -= 1
-
-
-def _cost_bytes(exchange: Exchange) -> int:
-    return REQUEST_COST_BYTES + HEAD_COST_FACTOR * exchange.head_bytes

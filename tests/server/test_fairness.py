@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 import trio.testing
 from trio.testing import wait_all_tasks_blocked
@@ -83,20 +85,28 @@ async def test_reads_become_small_where_they_are_dear_and_large_where_they_are_c
     assert share.read_bytes == LEAST_READ_BYTES
 
 
+def start(fairness: Fairness, account: ClientAccount, begin: Callable[[], None]) -> None:
+    """As a connection does it."""
+    if fairness.may_start(account):
+        begin()
+    else:
+        fairness.start_later(account, begin)
+
+
 async def test_what_many_start_is_begun_in_turn() -> None:
     fairness = Fairness()
     many, few = ClientAccount(1), ClientAccount(1)
     begun: list[str] = []
     for _ in range(3 * STARTS):
-        fairness.start(many, lambda: begun.append("many"))
+        start(fairness, many, lambda: begun.append("many"))
     assert len(begun) == STARTS
-    fairness.start(few, lambda: begun.append("few"))
+    start(fairness, few, lambda: begun.append("few"))
     assert begun[STARTS:] == ["few"]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fairness.run)
         await wait_all_tasks_blocked()
         assert len(begun) == 3 * STARTS + 1
-        fairness.start(many, lambda: begun.append("later"))
+        start(fairness, many, lambda: begun.append("later"))
         await wait_all_tasks_blocked()
         assert begun[-1] == "later"
         nursery.cancel_scope.cancel()
@@ -105,7 +115,7 @@ async def test_what_many_start_is_begun_in_turn() -> None:
 async def test_who_has_started_enough_is_read_all_the_same() -> None:
     fairness, account = Fairness(), ClientAccount(1)
     for _ in range(2 * STARTS):
-        fairness.start(account, bool)
+        start(fairness, account, lambda: None)
     await fairness.wait(account)
 
 
@@ -115,8 +125,8 @@ async def test_who_has_left_much_behind_starts_no_more_until_it_has_ended(
     fairness, account = Fairness(), ClientAccount(1)
     begun: list[int] = []
     account.expiring = MOST_EXPIRING
-    fairness.start(account, lambda: begun.append(1))
-    fairness.start(ClientAccount(1), lambda: begun.append(2))
+    start(fairness, account, lambda: begun.append(1))
+    start(fairness, ClientAccount(1), lambda: begun.append(2))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fairness.run)
         await trio.sleep(10)
