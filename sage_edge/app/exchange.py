@@ -28,6 +28,7 @@ from sage_edge.core.exchange import (
     own_message,
     received_cost_bytes,
 )
+from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.core.timeline import EventMeter, Timeline
 
 EXCHANGE = "sage_edge.exchange"
@@ -100,6 +101,7 @@ class Exchange(ABC):
         answer_fields: added to the answer where the application does not set them.
         want: set where the client sends its body only once it is asked for it; called when the application
             waits for it (RFC 9110 section 10.1.1).
+        grace_seconds: how long the application has to end at least, once it is to be cancelled.
         cancel_later: set by whoever runs the application: cancels it after the grace period.
         spare: set beside it: takes that back.
     """
@@ -126,6 +128,7 @@ class Exchange(ABC):
         self.note_event: Callable[[bytes], None] | None = None
         self.answer_fields: Sequence[tuple[bytes, bytes]] = ()
         self.want: Callable[[], None] | None = None
+        self.grace_seconds = 0.0
         self._cancel_later: Callable[[], None] | None = None
         self.spare: Callable[[], None] | None = None
         self._is_end_expected = False
@@ -170,7 +173,7 @@ class Exchange(ABC):
         return self._cancel_later
 
     @cancel_later.setter
-    def cancel_later(self, cancel: Callable[[], None]) -> None:
+    def cancel_later(self, cancel: Callable[[], None] | None) -> None:
         self._cancel_later = cancel
         self._cancel_if_abandoned()  # the client may have left before the application began
 
@@ -361,6 +364,11 @@ def take_exchange(scope: Scope) -> tuple[Scope, Exchange | None]:
     """The scope as an application may see it, and the exchange, None where the caller is no server."""
     local = scope.copy()
     return local, local.pop(EXCHANGE, None)
+
+
+def is_health(exchange: Exchange) -> bool:
+    """Whether a balancer asks how the edge is."""
+    return exchange.scope["raw_path"] in HEALTH_PATHS
 
 
 def note_mount(scope: Scope, name: str) -> None:

@@ -61,7 +61,7 @@ def most_bytes(limit_bytes: int, ready_bytes: int) -> float:
         limit_bytes: the limit that was asked for.
         ready_bytes: what it had once it was ready.
     """
-    return limit_bytes if ready_bytes <= limit_bytes else ready_bytes * GROWTH
+    return max(limit_bytes, ready_bytes * GROWTH)
 
 
 def vary(limit: int) -> int:

@@ -166,7 +166,7 @@ class CertificateStore:
         faults = []
         for served in found.certificates:
             old = self._names.get(str(served.certfile), ())
-            lost = [name for name in old if name not in served.info.names]
+            lost = [name for name in old if not _covers(served.info.names, name)]
             if lost and len(lost) == len(old):
                 what = f"{certificate_text(served.certfile, served.info)} is for none of: {', '.join(lost)}"
                 hint = "put the right certificate there, or restart the edge if its names are to change"
@@ -208,3 +208,9 @@ def _state(path: Path) -> object:
 def _unanswered() -> Fault:
     what = f"the file system has not answered for {ANSWER_SECONDS:.0f} seconds"
     return file_fault(what, "see whether it is a network's, and whether that is there", setting="certfile")
+
+
+def _covers(names: Sequence[str], name: str) -> bool:
+    """Whether a certificate for these names is one for that, too (RFC 9525 section 6.3)."""
+    folded = {each.lower() for each in names}
+    return name.lower() in folded or f"*.{name.lower().partition('.')[2]}" in folded

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.app.exchange import Event, Exchange
+from sage_edge.app.exchange import Event, Exchange, is_health
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
@@ -168,7 +168,7 @@ class Connection:
         """Run the application for an exchange, in a task of its own, when its client's address has its turn."""
         exchange.connection_id = self._identifier
         self._applications.add(exchange)
-        if self._share.may_start():
+        if self._share.may_start() or (is_health(exchange) and self._share.may_start_for_health()):
             self._start(exchange)
         else:
             self._share.start_later(partial(self._start, exchange))

@@ -12,9 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import structlog
 import trio
 
 from sage_edge.core.budgets import ClientAccount
+
+log = structlog.get_logger(__name__)
 
 SHARE_SECONDS = 0.004
 """What an address may take of a turn before its other connections wait."""
@@ -39,6 +42,7 @@ class Fairness:
         self._waiting: dict[ClientAccount, deque[trio.Event]] = {}
         self._starts: dict[ClientAccount, deque[Callable[[], None]]] = {}
         self._came = trio.Event()
+        self._wanted = trio.Event()  # by somebody who waits for more than others' end
 
     async def run(self) -> None:
         """Begin a turn whenever somebody waits for one, once all that is runnable has run. For ever."""
@@ -55,7 +59,9 @@ class Fairness:
             if not self._waiting and not self._starts:
                 self._came = trio.Event()
             elif not self._waiting and not has_started:
-                await trio.sleep(REST_SECONDS)
+                self._wanted = trio.Event()
+                with trio.move_on_after(REST_SECONDS):
+                    await self._wanted.wait()
 
     async def wait(self, account: ClientAccount) -> None:
         """Wait while the address has had its share of this turn."""
@@ -63,6 +69,7 @@ class Fairness:
             event = trio.Event()
             self._waiting.setdefault(account, deque()).append(event)
             self._came.set()
+            self._wanted.set()
             await event.wait()
 
     def may_start(self, account: ClientAccount) -> bool:
@@ -70,6 +77,10 @@ class Fairness:
         if self._starts and account in self._starts:
             return False
         return self._may_start(account)
+
+    def may_start_for_health(self, account: ClientAccount) -> bool:
+        """The same for what does not wait for others to end: a balancer asks how the edge is."""
+        return account.started <= STARTS
 
     def start_later(self, account: ClientAccount, start: Callable[[], None]) -> None:
         """Start something in its order in a later turn.
@@ -85,7 +96,10 @@ class Fairness:
         has_started = False
         for account, starts in list(self._starts.items()):
             while starts and self._may_start(account):
-                starts.popleft()()
+                try:
+                    starts.popleft()()
+                except Exception as error:  # one connection's, and none of the others'
+                    log.error("a request failed to start", exc_info=error)
                 has_started = True
             if not starts:
                 del self._starts[account]
@@ -141,6 +155,10 @@ class Share:
     def may_start(self) -> bool:
         """Whether the connection may start something now, which then counts."""
         return self._fairness.may_start(self._account)
+
+    def may_start_for_health(self) -> bool:
+        """The same for a question of health, once that was denied."""
+        return self._fairness.may_start_for_health(self._account)
 
     def start_later(self, start: Callable[[], None]) -> None:
         """Start something of the connection's in a later turn."""

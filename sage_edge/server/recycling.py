@@ -42,7 +42,7 @@ class Recycling:
         if self._limit_bytes is None:
             return
         ready_bytes = self._ready_bytes[worker.pid] = worker.memory_bytes
-        if ready_bytes > self._limits_bytes[worker.number]:
+        if ready_bytes > self._limit_bytes:
             log.error(
                 "the memory limit is below what the gateway needs",
                 worker=worker.number,

@@ -68,7 +68,7 @@ class RunningApplications:
         scope = trio.CancelScope()
         try:
             with scope:
-                exchange.cancel_later = partial(self._cancel_later, scope)
+                exchange.cancel_later = partial(self._cancel_later, scope, exchange)
                 exchange.spare = partial(self._spare, scope)
                 try:
                     await self._application(exchange.scope, exchange.receive, exchange.send)
@@ -81,6 +81,9 @@ class RunningApplications:
         finally:
             if self._account.expiring:  # it may be one of them
                 self._spare(scope)
+            # Its end may be its client's leaving, too, and nothing is left to be cancelled.
+            exchange.cancel_later = None
+            exchange.spare = None
             when_ended(exchange)
             self.remove(exchange)
 
@@ -90,17 +93,23 @@ class RunningApplications:
         self._tell_if_left()
 
     def _tell_if_left(self) -> None:
-        if self._is_closed and self._when_left and not any(exchange.is_abandoned for exchange in self._exchanges):
+        if self._is_closed and self._when_left and not any(map(_is_left_behind, self._exchanges)):
             when_left, self._when_left = self._when_left, None
             when_left()
 
-    def _cancel_later(self, scope: trio.CancelScope) -> None:
+    def _cancel_later(self, scope: trio.CancelScope, exchange: Exchange) -> None:
         self._spare(scope)
-        is_patient = self._account.expiring < PATIENT_WITH
+        grace_seconds = 0.0
+        if self._account.expiring < PATIENT_WITH:
+            grace_seconds = max(self._grace_seconds, exchange.grace_seconds)
         self._account.expiring += 1
-        scope.deadline = trio.current_time() + (self._grace_seconds if is_patient else 0)
+        scope.deadline = trio.current_time() + grace_seconds
 
     def _spare(self, scope: trio.CancelScope) -> None:
         if scope.deadline != math.inf:
             scope.deadline = math.inf
             self._account.expiring -= 1
+
+
+def _is_left_behind(exchange: Exchange) -> bool:
+    return exchange.is_abandoned and not exchange.has_ended_well

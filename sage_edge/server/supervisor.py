@@ -78,7 +78,7 @@ class Supervisor:
         self._places = [build_place(number + 1) for number in range(count)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
         self._recycling = Recycling(self._places, self._workers, settings.max_memory_bytes)
-        self._restarts = RollingRestart(self._places, self._stop, self._telling_of_reload)
+        self._restarts = RollingRestart(self._places, self._workers, self._stop, self._telling_of_reload)
         self._reloads = 0  # under way
         self._notifier = notifier
         self._logs = logs
@@ -201,7 +201,7 @@ class Supervisor:
         self._tell_all()
 
     def _leave(self, worker: WorkerProcess, is_replaced: bool) -> None:
-        worker.drain(is_replaced=is_replaced)
+        worker.drain(is_replaced=is_replaced and not self._stop.is_set())
         self._tell_all()
         self._nursery.start_soon(worker.wait_for_drain)
 
@@ -253,8 +253,8 @@ class Supervisor:
                 log.info("worker ready", worker=worker.number, pid=worker.pid)
                 self._recycling.note_ready(worker)
                 self._tell_all()
-            case "certificates":
-                self._names_in_use = message["names"]
+            case "certificates" if not worker.is_leaving:
+                self._names_in_use = {**self._names_in_use, **message["names"]}
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
             case "silent" | "answering":
@@ -306,7 +306,8 @@ class Supervisor:
         with self._telling_of_reload("loading certificates"), trio.move_on_after(RELOAD_SECONDS):
             async with trio.open_nursery() as nursery:
                 for worker in self._workers:
-                    if worker.pass_on(signal.SIGHUP):
+                    # One that is not ready has read the files just now, and hears no signals yet.
+                    if worker.ready.is_set() and worker.pass_on(signal.SIGHUP):
                         nursery.start_soon(wait_for_any, worker.reloaded, worker.ended)
 
     @contextmanager

@@ -18,6 +18,8 @@ LAST_MESSAGES_BYTES = 256 * 1024
 """How much of what a client said before it left its application still gets, whether it keeps up or not."""
 DECODED_BYTES = 4096
 """How much is inflated at once, since each byte may hold a thousand."""
+CLOSED_GRACE_SECONDS = 60.0
+"""How long an application has for what it still has to do, once its client has closed with a word."""
 GOING_AWAY_CLOSE = 1001
 """The server ends (RFC 6455 section 7.4.1)."""
 ABNORMAL_CLOSE = 1006
@@ -86,6 +88,8 @@ class WebSocketExchange(AnsweringExchange):
         else:
             raise ValueError(f"{kind} is not a message of a WebSocket")
         if self.progress.is_complete:
+            if not self._is_open:
+                self.deliver(self._disconnect_message())  # it is denied, and nothing else will come
             self.finish()
 
     def consume(self, size_bytes: int) -> None:
@@ -147,11 +151,6 @@ class WebSocketExchange(AnsweringExchange):
         self.finish()
         self._carrier = NO_CARRIER
 
-    def _cancel_if_abandoned(self) -> None:
-        # A client that has closed with a word is done; what its application still has to do with it is not.
-        if not self._is_client_closing or self.cause is not None:
-            super()._cancel_if_abandoned()
-
     def _disconnect_message(self) -> Message:
         code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else ABNORMAL_CLOSE
         return {"type": "websocket.disconnect", "code": code, "reason": ""}
@@ -198,6 +197,7 @@ class WebSocketExchange(AnsweringExchange):
                 if message["type"] == "websocket.disconnect":
                     self._is_client_closing = True
                     self._account_for_partial(0)
+                    self.grace_seconds = CLOSED_GRACE_SECONDS
                     if self._session.fault is not None:
                         self._note_fault(self._session.fault)
                     self.deliver(message)  # before the connection's own end, which says less

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Self
 
@@ -85,17 +85,21 @@ class Inheritance:
     link: int
     listeners: Sequence[Sequence[int]]
     redirect_listeners: Sequence[int]
-    names_in_use: Names
+    names_in_use: Names = field(default_factory=dict)
 
     def to_text(self) -> str:
         """As the variable has it: without the names where they are too many for one, and nothing is compared then."""
         names = self.names_in_use if len(json.dumps(self.names_in_use)) <= LONGEST_NAMES_BYTES else {}
-        return json.dumps([self.number, self.link, self.listeners, self.redirect_listeners, names])
+        return json.dumps({**vars(self), "names_in_use": names})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """From the variable."""
-        return cls(*json.loads(text))
+        """From the variable, of a supervisor that may be of another version: what is not known is left out."""
+        found = json.loads(text)
+        if isinstance(found, list):  # as it was first
+            return cls(*found)
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in found.items() if name in known})
 
 
 class WorkerLink:

@@ -368,3 +368,12 @@ async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:
             await store.reload()
     assert [entry["log_level"] for entry in entries] == ["error", "error"]
     assert store.failed_reloads == 2
+
+
+@pytest.mark.parametrize("name", ["EDGE.test", "*.test"])
+def test_a_certificate_for_the_same_names_may_spell_them_otherwise(
+    tmp_path: Path, authority: trustme.CA, logs: list[Any], name: str
+) -> None:
+    files = write_pair(tmp_path, authority, name)
+    CertificateStore([files], names={str(files.certfile): ["edge.test"]})
+    assert logs == []

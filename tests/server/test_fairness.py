@@ -135,3 +135,13 @@ async def test_who_has_left_much_behind_starts_no_more_until_it_has_ended(
         await trio.sleep(1)
         assert begun == [2, 1]
         nursery.cancel_scope.cancel()
+
+
+async def test_health_does_not_wait_for_others_to_end() -> None:
+    fairness, account = Fairness(), ClientAccount(1)
+    account.expiring = MOST_EXPIRING
+    assert not fairness.may_start(account)
+    assert fairness.may_start_for_health(account)
+    for _ in range(STARTS):
+        fairness.may_start(account)
+    assert not fairness.may_start_for_health(account)

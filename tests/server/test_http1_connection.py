@@ -194,3 +194,16 @@ def test_what_was_not_sent_is_not_counted() -> None:
     exchange.write(body(bytes(50)))
     assert exchange.sent_bytes == 0
     assert exchange.cause is Cause.ERROR
+
+
+def test_what_waits_of_requests_is_accounted_for() -> None:
+    client = HTTP1Client()
+    client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Half: " + b"y" * 1000)
+    half_bytes = client.host.account.buffered_bytes
+    assert half_bytes > 1000
+    client.send(b"\r\n\r\n" + GET * 10)
+    (exchange,) = client.host.exchanges
+    assert exchange.head_bytes > 1000
+    assert client.host.account.buffered_bytes == 10 * len(GET)
+    client.connection.lose()
+    assert client.host.account.buffered_bytes == 0

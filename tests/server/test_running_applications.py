@@ -88,3 +88,31 @@ async def test_one_that_is_spared_is_not_one_of_the_many(
     await trio.sleep(100 * GRACE_SECONDS)
     assert len(running) == 1
     nursery.cancel_scope.cancel()
+
+
+async def test_what_ends_with_its_answer_cut_is_not_to_be_cancelled_any_more(nursery: trio.Nursery) -> None:
+    async def answer_half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    account = ClientAccount(2**20)
+    running = RunningApplications(answer_half, account, GRACE_SECONDS, bool)
+    exchange = RecordingExchange(scope=http_scope())
+    running.add(exchange)
+    await running.run(exchange, lambda _: exchange.lose_client())  # as a stream that is reset for it
+    exchange.lose_client()
+    assert account.expiring == account.buffered_bytes == 0
+
+
+async def test_one_whose_client_closed_with_a_word_has_its_own_time_and_keeps_no_place(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    account, left = ClientAccount(2**20), []
+    running = RunningApplications(sleep, account, GRACE_SECONDS, lambda: left.append(True))
+    exchange = begin(running, nursery)
+    await trio.testing.wait_all_tasks_blocked()
+    exchange.grace_seconds = 6 * GRACE_SECONDS
+    exchange.lose_client()
+    await trio.sleep(5 * GRACE_SECONDS)
+    assert len(running) == 1
+    await trio.sleep(2 * GRACE_SECONDS)
+    assert len(running) == account.expiring == 0

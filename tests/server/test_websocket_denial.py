@@ -10,6 +10,7 @@ from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import Message, UnexpectedMessageError
 from tests.kit.both_protocols import ask_for_websocket, both_protocols
 from tests.kit.http2_frames import Field
+from tests.kit.protocol_host import receive
 
 CLOSE: Message = {"type": "websocket.close"}
 
@@ -166,3 +167,16 @@ def test_a_denial_that_nobody_ends_is_cut(protocol: str) -> None:
     asked.end()
     assert asked.take().is_cut
     assert asked.exchange.ending == "error"
+
+
+@both_protocols
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_who_has_denied_a_websocket_hears_of_its_end(protocol: str, is_closed: bool) -> None:
+    asked = ask_for_websocket(protocol)
+    if is_closed:
+        asked.exchange.write(CLOSE)
+    else:
+        deny(asked.exchange, 401, b"denied")
+    message = receive(asked.exchange)
+    assert message is not None
+    assert message["type"] == "websocket.disconnect"

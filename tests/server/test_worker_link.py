@@ -12,7 +12,7 @@ import structlog.testing
 import trio
 
 from sage_edge.server import worker_link
-from sage_edge.server.worker_link import LONGEST_UNSENT_BYTES, Message, MessageSender, read_messages
+from sage_edge.server.worker_link import LONGEST_UNSENT_BYTES, Inheritance, Message, MessageSender, read_messages
 
 
 @pytest.fixture
@@ -80,3 +80,11 @@ async def test_an_end_that_does_not_listen_is_not_waited_for_and_costs_a_bounded
                 waiting += len(data)
         sender.send({"event": "alive"})
     assert LONGEST_UNSENT_BYTES < waiting < 2_000_000
+
+
+def test_a_supervisor_of_another_version_is_understood() -> None:
+    inherited = Inheritance(1, 2, [[3], [4]], [5], {"cert.pem": ["edge.test"]})
+    assert Inheritance.from_text(inherited.to_text()) == inherited
+    later = json.dumps({**json.loads(inherited.to_text()), "colour": "red"})
+    assert Inheritance.from_text(later) == inherited
+    assert Inheritance.from_text("[1, 2, [[3], [4]], [5]]") == Inheritance(1, 2, [[3], [4]], [5])

@@ -20,7 +20,7 @@ from sage_edge.server.worker_process import WorkerProcess
 
 SAYING = """
 import json, os, signal, socket, sys, time
-_, link, *_ = json.loads(os.environ["_SAGE_EDGE_WORKER"])
+link = json.loads(os.environ["_SAGE_EDGE_WORKER"])["link"]
 link = socket.socket(fileno=link)
 def say(**values):
     link.send(json.dumps(values).encode() + b"\\n")

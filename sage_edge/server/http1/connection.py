@@ -62,6 +62,7 @@ class HTTP1Connection:
         self._turn: Turn | None = None
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
+        self._held_bytes = 0  # of what was read, in its client's account
         self._is_turn_over = False
         self._is_closing = False
         self.is_draining = False
@@ -180,6 +181,7 @@ class HTTP1Connection:
     def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection is gone."""
         self._is_closing = True
+        self._charge(0)
         self._host.account.buffered_bytes -= self._queued_bytes
         self._queue.clear()
         self._queued_bytes = 0
@@ -198,6 +200,16 @@ class HTTP1Connection:
 
     def advance(self) -> None:
         """Go through what has been read, as far as the current request lets it."""
+        self._go_through()
+        if not self._is_closing:
+            self._charge(self._parser.buffered_bytes)
+
+    def _charge(self, held_bytes: int) -> None:
+        """Account for what was read and waits, half a head or requests behind the one that is being answered."""
+        self._host.account.buffered_bytes += held_bytes - self._held_bytes
+        self._held_bytes = held_bytes
+
+    def _go_through(self) -> None:
         request = None
         try:
             while not self._is_closing and (event := self._parser.next_event()) is not None:
@@ -280,6 +292,7 @@ class HTTP1Connection:
         else:
             scope = http_scope(host, request.version, request.method, request.target, request.fields)
             exchange = HTTPExchange(scope, host.new_event, turn)
+        exchange.head_bytes = sum([len(name) + len(value) for name, value in request.fields])
         turn.exchange = exchange
         if request.expects_continue:
             exchange.want = turn.send_continue
@@ -319,8 +332,9 @@ class HTTP1Connection:
         if exchange is None:
             asked = self._describe(request)
             fields = [*fields, note_refusal(self._host, self._version_of(request), asked, status, detail)]
-        else:  # the layers tell and count it
-            self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
+        else:  # the layers tell it or, where it has not begun, the shell does and counts it, too
+            if exchange.has_begun:
+                self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
             exchange.status = exchange.status or status.value
             fields = [*fields, *exchange.answer_fields]
         if turn is None or not turn.has_started:

@@ -125,7 +125,8 @@ class HTTP2Connection:
         account, held_bytes = self._host.account, HEAD_COST_FACTOR * self._codec.held_bytes
         account.buffered_bytes += held_bytes - self._held_bytes
         self._held_bytes = held_bytes
-        if held_bytes and self._codec.is_in_block and account.is_exhausted:
+        # With streams open, those are not to suffer: a block's size and time are bounded anyway.
+        if self._codec.is_in_block and account.is_exhausted and not self._streams:
             raise BudgetFault(Kind.BUFFERED_BYTES)
 
     def take_output(self, limit_bytes: int) -> bytes:

@@ -124,6 +124,16 @@ def test_a_connection_with_a_header_block_that_is_not_whole_ends_where_there_is_
     assert client.host.account.buffered_bytes == ROOM_BYTES - 1000
 
 
+def test_a_header_block_that_is_not_whole_does_not_cost_the_streams_beside_it() -> None:
+    client = HTTP2Client(max_buffered_bytes=ROOM_BYTES)
+    stream_id, exchange = client.ask()
+    client.host.account.buffered_bytes = ROOM_BYTES
+    client.connection.receive(headers_frame(3, b"x" * 1000, is_whole=False))
+    assert client.goaway_code() is None
+    respond(exchange, b"fine")
+    assert client.answer(stream_id).has_ended
+
+
 def test_streams_beyond_the_limit_are_no_fault_of_a_client_that_does_not_know_it_yet() -> None:
     client = HTTP2Client(is_open=False, max_streams=10, max_resets=20)
     client.send(PREFACE, settings_frame())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage_edge.app.exchange import Exchange
-from sage_edge.server.websocket import LAST_MESSAGES_BYTES
+from sage_edge.server.websocket import CLOSED_GRACE_SECONDS, LAST_MESSAGES_BYTES
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data_frame, headers_frame, reset_frame
 from tests.kit.protocol_host import receive
@@ -250,7 +250,7 @@ def test_a_websocket_has_no_largest_body() -> None:
 
 
 @pytest.mark.parametrize("how", ["frame", "frame and the end", "reset", "end of the stream", "lost"])
-def test_only_a_client_that_left_without_a_word_has_its_application_cancelled(how: str) -> None:
+def test_an_application_has_more_time_to_end_where_its_client_has_closed_with_a_word(how: str) -> None:
     client = HTTP2Client()
     stream_id, exchange = connect(client)
     cancelled: list[str] = []
@@ -263,13 +263,5 @@ def test_only_a_client_that_left_without_a_word_has_its_application_cancelled(ho
         client.send(data_frame(stream_id, b"", end=True))
     client.connection.lose()
     assert exchange.is_client_gone
-    assert cancelled == ([] if how.startswith("frame") else [how])
-
-
-def test_an_application_that_begins_after_its_client_has_closed_is_not_cancelled() -> None:
-    client = HTTP2Client()
-    stream_id, exchange = connect(client)
-    client.send(data_frame(stream_id, CLOSE))
-    cancelled: list[bool] = []
-    exchange.cancel_later = lambda: cancelled.append(True)
-    assert not cancelled
+    assert cancelled == [how]
+    assert exchange.grace_seconds == (CLOSED_GRACE_SECONDS if how.startswith("frame") else 0)
