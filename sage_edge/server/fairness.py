@@ -80,6 +80,9 @@ class Fairness:
 
     def may_start_for_health(self, account: ClientAccount) -> bool:
         """The same for what does not wait for others to end: a balancer asks how the edge is."""
+        if account.turn != self._turn:
+            self._begin_turn(account)
+        account.started += 1
         return account.started <= STARTS
 
     def start_later(self, account: ClientAccount, start: Callable[[], None]) -> None:
