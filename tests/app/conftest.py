@@ -21,6 +21,9 @@ from tests.kit.asgi_calls import WAIT_SECONDS
 
 GRACE_SECONDS = 0.02
 
+SETTLING_ROUNDS = 50
+"""Ways to the gateway's loop and back until all that follows from one another has happened, on a busy machine too."""
+
 
 class Place(ABC):
     """Where an application runs. Applications that use anyio run in both."""
@@ -90,7 +93,7 @@ class BridgedPlace(Place):
         return Gate(self.post, asyncio.Event())
 
     async def settle(self) -> None:
-        for _ in range(10):
+        for _ in range(SETTLING_ROUNDS):
             answered = trio.Event()
             self._thread.post(self._thread.post_to_edge, answered.set)
             await answered.wait()
