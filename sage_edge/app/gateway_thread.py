@@ -185,7 +185,10 @@ class _Courier:
 
     def _run(self) -> None:
         self._is_woken = False
-        while self._calls:
+        # Those that wait now, and no more: as long as others came, they would keep the loop from its tasks.
+        for _ in range(len(self._calls)):
+            if not self._calls:
+                return  # one of them has ended this
             function, arguments = self._calls.popleft()
             try:
                 function(*arguments)
