@@ -5,6 +5,7 @@ For what an answer may be, which is the same in both. What only one of them has 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import h11
@@ -45,7 +46,7 @@ class Outcome:
     is_cut: bool
 
 
-class Asked:
+class Asked(ABC):
     """A request, or a WebSocket's handshake, that was sent.
 
     Attributes:
@@ -54,13 +55,13 @@ class Asked:
 
     exchange: Exchange
 
+    @abstractmethod
     def end(self) -> None:
         """Let the application end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self) -> Outcome:
         """The answer up to now."""
-        raise NotImplementedError
 
 
 class AskedByHTTP1(Asked):
