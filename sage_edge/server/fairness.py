@@ -80,10 +80,7 @@ class Fairness:
 
     def may_start_for_health(self, account: ClientAccount) -> bool:
         """The same for what does not wait for others to end: a balancer asks how the edge is."""
-        if account.turn != self._turn:
-            self._begin_turn(account)
-        account.started += 1
-        return account.started <= STARTS
+        return self._count_start(account)
 
     def start_later(self, account: ClientAccount, start: Callable[[], None]) -> None:
         """Start something in its order in a later turn.
@@ -109,10 +106,13 @@ class Fairness:
         return has_started
 
     def _may_start(self, account: ClientAccount) -> bool:
+        return self._count_start(account) and account.expiring < MOST_EXPIRING
+
+    def _count_start(self, account: ClientAccount) -> bool:
         if account.turn != self._turn:
             self._begin_turn(account)
         account.started += 1
-        return account.started <= STARTS and account.expiring < MOST_EXPIRING
+        return account.started <= STARTS
 
     def _has_had_share(self, account: ClientAccount) -> bool:
         return account.turn == self._turn and account.spent_seconds > SHARE_SECONDS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 
 import pytest
-import structlog
+
+from tests.kit.restored_logging import restored_logging
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +15,5 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings from outside, and logging as before."""
     for name in [name for name in os.environ if name.startswith("SAGE_EDGE_")]:
         monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_logging():
+        yield

@@ -19,6 +19,7 @@ from sage_edge.core.printable import CONTINUED, escape_unprintable, indent_lines
 from sage_edge.server.log_lines import TextRenderer
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.logs import configure_logs
+from tests.kit.restored_logging import restored_logging
 
 
 class Kind(StrEnum):
@@ -76,12 +77,8 @@ def test_a_line_of_text_is_what_structlog_makes_of_it(has_colors: bool, fields: 
 @pytest.fixture
 def restored() -> Iterator[None]:
     """Undo what `configure_logs` does to the process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_logging():
+        yield
 
 
 class Listener(logging.Handler):

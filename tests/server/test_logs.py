@@ -14,6 +14,7 @@ import structlog
 
 from sage_edge.core.problems import Problems
 from sage_edge.server.logs import ProblemHandler, configure_logs
+from tests.kit.restored_logging import restored_logging
 
 FORMATS: list[Literal["text", "json"]] = ["text", "json"]
 
@@ -21,12 +22,8 @@ FORMATS: list[Literal["text", "json"]] = ["text", "json"]
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
     """Undo what `configure_logs` does to the process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_logging():
+        yield
 
 
 def raise_and_log(log: Any) -> None:
