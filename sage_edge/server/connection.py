@@ -178,7 +178,7 @@ class Connection:
             exchange.has_begun = True
             self._context.run(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
             return
-        note_unbegun(self, exchange)
+        self._context.run(note_unbegun, self, exchange)  # its turn may have come in another task
         if self._has_protocol:
             self._protocol.end(exchange)
         else:  # the connection is over

@@ -92,14 +92,18 @@ class Fairness:
         self._starts.setdefault(account, deque()).append(start)
         self._came.set()
 
+    def close(self) -> None:
+        """No turn will come any more, and all connections are over: start what still waits, so that it ends."""
+        for starts in self._starts.values():
+            while starts:
+                _start(starts.popleft())
+        self._starts.clear()
+
     def _start_queued(self) -> bool:
         has_started = False
         for account, starts in list(self._starts.items()):
             while starts and self._may_start(account):
-                try:
-                    starts.popleft()()
-                except Exception as error:  # one connection's, and none of the others'
-                    log.error("a request failed to start", exc_info=error)
+                _start(starts.popleft())
                 has_started = True
             if not starts:
                 del self._starts[account]
@@ -127,6 +131,13 @@ class Fairness:
         if account.turn != self._turn:
             self._begin_turn(account)
         account.spent_seconds += seconds
+
+
+def _start(start: Callable[[], None]) -> None:
+    try:
+        start()
+    except Exception as error:  # one connection's, and none of the others'
+        log.error("a request failed to start", exc_info=error)
 
 
 class Share:

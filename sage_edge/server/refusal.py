@@ -1,5 +1,5 @@
-"""Requests that a connection refuses itself, since they are none that an application could be given, and those whose
-client has left before they could begin: told and counted.
+"""Requests that a connection refuses itself, since they are none that an application could be given, and those that
+ended before they could begin, as their client left or the time to drain was up: told and counted.
 
 No layer sees them. Each has a line of the access log, is counted, and its answer has an id, as others do, so that the
 figures are what clients count, and a client's report leads to a line.
@@ -67,12 +67,6 @@ def note_refusal(
     return field
 
 
-def note_left(host: Host, protocol: str, asked: Asked, *, stream: int | None = None) -> None:
-    """Log and count one that was given up before its application began."""
-    _note(host, protocol, asked, None, Cause.CLIENT_LEFT, stream)
-    host.metrics.cancellations.add(NO_MOUNT, Cause.CLIENT_LEFT.label)
-
-
 def _note(
     host: Host,
     protocol: str,
@@ -106,17 +100,20 @@ def _note(
 
 
 def note_unbegun(host: Host, exchange: Exchange) -> None:
-    """The same of a request whose application did not begin: its client has gone, or it was refused meanwhile.
+    """The same of a request whose application did not begin: its client has gone, it was refused meanwhile, or the time
+    to drain was up.
 
     Args:
         host: of the connection.
         exchange: which no layer has seen, nor will.
     """
-    scope = exchange.scope
+    scope, stream = exchange.scope, exchange.stream_id
+    version: str = scope["http_version"]
     asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
     status = HTTPStatus(exchange.status) if exchange.status else None
-    if exchange.cause is Cause.CLIENT_LEFT and status is None:
-        note_left(host, scope["http_version"], asked, stream=exchange.stream_id)
+    cause = exchange.cause or Cause.REFUSED
+    if cause is Cause.REFUSED or status is not None:
+        note_refusal(host, version, asked, status, stream=stream)
         return
-    reason = exchange.cause.value if exchange.cause and not status else ""
-    note_refusal(host, scope["http_version"], asked, status, reason, stream=exchange.stream_id)
+    _note(host, version, asked, None, cause, stream)  # as it would have ended, had it begun
+    host.metrics.cancellations.add(NO_MOUNT, cause.label)

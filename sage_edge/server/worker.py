@@ -10,6 +10,7 @@ import errno
 import itertools
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 import structlog
@@ -82,8 +83,9 @@ async def serve(
         balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
         takes_queue: at the end: whether nobody else will accept what waits in an inherited socket's queue.
     """
-    worker = Worker(Service(application, limits, tls, Flusher(), Fairness(), metrics, balancers))
-    await worker.run(sockets, started, drain, link, collector, takes_queue)
+    with closing(Fairness()) as fairness:
+        worker = Worker(Service(application, limits, tls, Flusher(), fairness, metrics, balancers))
+        await worker.run(sockets, started, drain, link, collector, takes_queue)
 
 
 class Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog.testing
 import trio
 import trio.testing
 from trio.testing import wait_all_tasks_blocked
@@ -149,3 +150,23 @@ async def test_health_does_not_wait_for_others_to_end(autojump_clock: trio.testi
         assert not fairness.may_start(account)
         assert fairness.may_start_for_health(account), "it is another turn"
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_queued_at_the_end_is_begun_whatever_is_left_behind_or_fails() -> None:
+    begun: list[int] = []
+    accounts = [ClientAccount(1), ClientAccount(1)]
+
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    fairness = Fairness()
+    for account in accounts:
+        account.expiring = MOST_EXPIRING
+        start(fairness, account, lambda: begun.append(1))
+        start(fairness, account, fail)
+        start(fairness, account, lambda: begun.append(2))
+    with structlog.testing.capture_logs() as lines:
+        fairness.close()
+        fairness.close()
+    assert begun == [1, 2, 1, 2]
+    assert [line["event"] for line in lines] == ["a request failed to start"] * 2

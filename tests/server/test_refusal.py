@@ -191,7 +191,8 @@ def test_a_request_that_breaks_a_rule_before_it_begins_is_told(lines: Lines) -> 
     client.send(headers_frame(1, block, end=False), window_frame(1, 0))
     assert client.answer(1).reset_code == PROTOCOL_ERROR
     assert not client.host.exchanges
-    assert [(line["path"], line["status"]) for line in lines] == [("/a", "-")]
+    assert [(line["path"], line["status"], line["ending"]) for line in lines] == [("/a", "-", "protocol error")]
+    assert counts(client.host, "cancellations") == {("none", "protocol_error"): 1}
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
