@@ -6,7 +6,7 @@ request has it, the gateway's own among them. `traceparent` (W3C Trace Context) 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from random import getrandbits
 from time import time_ns
 
@@ -33,6 +33,19 @@ def with_request_id(headers: list[Field]) -> tuple[Field, list[Field]]:
     return field, [*kept, field]
 
 
+def identify(exchange: Exchange) -> Sequence[Field]:
+    """Give a request its id, unless it has one; the fields of its answer, the id's among them.
+
+    It has one already where its connection has refused it before the layer has seen it, if it ever will.
+    """
+    if not exchange.request_id:
+        scope = exchange.scope
+        field, scope["headers"] = with_request_id(scope["headers"])
+        exchange.request_id = field[1].decode()
+        exchange.answer_fields = (field,)
+    return exchange.answer_fields
+
+
 class RequestIdLayer:
     """An ASGI application that calls another with an id for each request."""
 
@@ -43,9 +56,7 @@ class RequestIdLayer:
         """Serve a request or WebSocket; a lifespan is passed through."""
         if scope["type"] != "lifespan":
             exchange: Exchange = scope[EXCHANGE]
-            field, scope["headers"] = with_request_id(scope["headers"])
-            exchange.request_id = request_id = field[1].decode()
-            exchange.answer_fields = (field,)
+            identify(exchange)
             # For the task of this request alone, whose context is its own.
-            structlog.contextvars.bind_contextvars(request_id=request_id)
+            structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         return self._application(scope, receive, send)

@@ -8,6 +8,7 @@ from wsproto.frame_protocol import CloseReason
 
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES
+from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
 from sage_edge.server.http_exchange import NO_CARRIER, AnsweringExchange, complete_fields
@@ -240,7 +241,7 @@ class WebSocketExchange(AnsweringExchange):
         if self.progress.has_started:
             return
         self.status = 400
-        self._carrier.start(400, complete_fields([(b"content-length", b"0")]), is_last=True)
+        self._carrier.start(400, complete_fields([(b"content-length", b"0")], identify(self)), is_last=True)
         self._has_closed = True
         self.lose_client()
 

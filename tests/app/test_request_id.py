@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from sage_edge.app.asgi import Receive, Scope, Send
-from sage_edge.app.request_id import RequestIdLayer
+from sage_edge.app.request_id import RequestIdLayer, identify
 from tests.app.applications import answer
 from tests.kit.asgi_calls import Server, http_scope, lifespan_scope
 from tests.kit.exchange import RecordingExchange
@@ -50,6 +50,22 @@ async def test_otherwise_one_is_made(given: list[bytes]) -> None:
     _, seen = await pass_through([HOST, *((b"x-request-id", value) for value in given), (b"traceparent", b"00-1-2-01")])
     assert len(seen) == 1
     assert UUID(seen[0].decode()).version == 7
+
+
+async def test_one_that_is_asked_for_before_is_the_requests() -> None:
+    exchange = RecordingExchange(scope=http_scope(headers=[HOST]))
+    (field,) = identify(exchange)
+    assert identify(exchange) == (field,)
+    seen: list[bytes] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(value for name, value in scope["headers"] if name == b"x-request-id")
+        await answer(scope, receive, send)
+
+    await exchange.run(RequestIdLayer(application))
+    structlog.contextvars.clear_contextvars()
+    assert seen == [field[1]] == [exchange.request_id.encode()]
+    assert tuple(exchange.answer_fields) == (field,)
 
 
 async def test_no_two_are_alike() -> None:

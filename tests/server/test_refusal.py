@@ -11,6 +11,7 @@ import structlog
 
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.http1.connection import HTTP1Connection
+from sage_edge.server.refusal import note_unbegun
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CANCEL,
@@ -18,6 +19,7 @@ from tests.kit.http2_frames import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     data_frame,
+    get_fields,
     headers_frame,
     ping_frame,
     priority_frame,
@@ -126,6 +128,24 @@ def test_a_client_s_own_id_is_kept_where_its_head_could_be_read(lines: Lines) ->
     assert lines[-1]["request_id"] == "mine"
 
 
+@pytest.mark.parametrize("given", [b"", b"x-request-id: mine\r\n", b"x-request-id: not sane\r\n"])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_what_is_too_large_has_its_id_before_any_layer_has_seen_it(lines: Lines, has_begun: bool, given: bytes) -> None:
+    host = FakeHost(default_limits(max_body_bytes=4))
+    connection = HTTP1Connection(host)
+    connection.receive(b"POST / HTTP/1.1\r\nhost: a\r\n%btransfer-encoding: chunked\r\n\r\n" % given)
+    (exchange,) = host.exchanges
+    exchange.has_begun = has_begun  # otherwise it waits for its turn
+    connection.receive(b"5\r\nhello\r\n")
+    identifier = re.search(rb"\r\nx-request-id: (\S+)\r\n", connection.take_output(65_536))
+    assert identifier is not None
+    assert exchange.request_id == identifier[1].decode()
+    assert (exchange.request_id == "mine") is (b"mine" in given)
+    if not has_begun:
+        note_unbegun(host, exchange)
+        assert [(line["status"], line["request_id"]) for line in lines] == [(413, exchange.request_id)]
+
+
 def test_what_is_not_http_is_told_with_its_client(lines: Lines) -> None:
     host, answer = say(b"EHLO mail example\r\n\r\n")
     assert answer == b""
@@ -209,6 +229,28 @@ def test_a_request_that_is_reset_in_the_same_breath_is_told_and_counted(lines: L
     assert counts(client.host, "requests") == {("none", "2", "POST", "none"): 1}
     assert counts(client.host, "cancellations") == {("none", "client_left"): 1}
     assert counts(client.host, "protocol_errors") == {}
+
+
+WEBSOCKET = {"method": b"CONNECT", "protocol": b"websocket"}
+
+
+@pytest.mark.parametrize(("pseudo", "status"), [({"method": b"POST"}, 413), (WEBSOCKET, 400)])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_is_refused_before_any_layer_has_seen_it_has_its_id(
+    lines: Lines, pseudo: dict[str, bytes], status: int, is_whole: bool
+) -> None:
+    client = HTTP2Client(max_body_bytes=4)
+    block = client.block(get_fields(**pseudo))
+    frames = [headers_frame(1, block, end=False), data_frame(1, b"hello")]
+    for sent in [frames] if is_whole else [frames[:1], frames[1:]]:
+        client.send(*sent)
+    answer = client.answer(1)
+    assert answer.status == status
+    identifier = dict(answer.fields)[b"x-request-id"].decode()
+    if is_whole:
+        assert [(line["status"], line["request_id"]) for line in lines] == [(status, identifier)]
+    else:
+        assert client.host.exchanges[0].request_id == identifier
 
 
 @pytest.mark.parametrize("is_announced", [True, False])

@@ -15,6 +15,7 @@ import structlog
 
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
+from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
@@ -336,7 +337,7 @@ class HTTP1Connection:
             if exchange.has_begun:
                 self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
             exchange.status = exchange.status or status.value
-            fields = [*fields, *exchange.answer_fields]
+            fields = [*fields, *identify(exchange)]
         if turn is None or not turn.has_started:
             error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
             body = json.dumps({"error": error}).encode()

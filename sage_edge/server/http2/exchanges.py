@@ -7,6 +7,7 @@ from http import HTTPStatus
 import structlog
 
 from sage_edge.app.exchange import Exchange
+from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
@@ -187,7 +188,7 @@ class Exchanges:
             self._streams.reset(stream, ErrorCode.CANCEL, Cause.REFUSED)
             return
         exchange.status = status.value
-        _answer(stream, status, exchange.answer_fields)
+        _answer(stream, status, identify(exchange))
         exchange.lose_client(Cause.REFUSED)
 
     def _note_refusal(self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str = "") -> Field:

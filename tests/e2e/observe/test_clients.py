@@ -14,6 +14,8 @@ import pytest
 from sage_edge.server.proxy_protocol import SIGNATURE
 from tests.e2e.observe.support import Figures, access_lines, observed_edge
 from tests.kit.edge import Edge, run_edge
+from tests.kit.raw_http1 import exchange
+from tests.kit.raw_http2 import raw_http2
 
 FORWARDED = {"x-forwarded-for": "6.6.6.6, 198.51.100.7", "x-forwarded-proto": "https", "x-forwarded-host": "outer.test"}
 VERSION_1 = b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n"
@@ -39,6 +41,24 @@ def test_a_request_id_is_the_same_for_gateway_answer_and_log(http2: bool, certif
         edge.log.wait_for(f"request_id={made.headers['x-request-id']}")
         assert [line["request_id"] for line in access_lines(edge)] == ["mine", made.headers["x-request-id"]]
         assert UUID(client.get("/healthz").headers["x-request-id"]).version == 7
+
+
+@pytest.mark.parametrize("http2", [True, False], ids=["HTTP/2", "HTTP/1.1"])
+def test_a_body_that_is_too_large_is_refused_with_the_id_that_the_log_has(http2: bool) -> None:
+    with observed_edge("--max-body-bytes", "4") as (edge, _):
+        if http2:
+            with raw_http2(edge) as connection:
+                stream_id = connection.request(b"/scope", method=b"POST", body=b"hello")
+                response = connection.wait_for(stream_id)
+            status, identifier = response.status, dict(response.headers)[b"x-request-id"].decode()
+        else:
+            head = b"POST /scope HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+            status, headers, _ = exchange(edge, head + b"5\r\nhello\r\n0\r\n\r\n")
+            identifier = headers["x-request-id"]
+        assert status == 413
+        edge.log.wait_for(f"request_id={identifier}")
+        (line,) = access_lines(edge)
+        assert (line["status"], line["request_id"], line["ending"]) == (413, identifier, "refused")
 
 
 def test_a_trusted_proxy_is_believed_by_gateway_and_log() -> None:
