@@ -156,6 +156,17 @@ def test_trailers_reach_an_http2_client_that_asks_for_them(mounted: Mounted) -> 
         assert response.trailers == [(b"x-checksum", b"abc")]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_trailers_reach_an_http1_client_that_asks_for_them_and_no_other(mounted: Mounted, asks: bool) -> None:
+    fields = b"TE: trailers\r\nConnection: TE, close\r\n" if asks else b"Connection: close\r\n"
+    with raw_http1(mounted.edge) as sock:
+        sock.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % (mounted.path("/trailers").encode(), fields))
+        answer = b""
+        while data := sock.recv(65536):
+            answer += data
+    assert answer.endswith(b"\r\nthe body\r\n0\r\n" + b"x-checksum: abc\r\n" * asks + b"\r\n")
+
+
 @protocols
 def test_a_client_that_asks_for_no_trailers_gets_the_answer_without(mounted: Mounted, protocol: str) -> None:
     for _ in range(2):

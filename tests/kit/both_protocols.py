@@ -12,11 +12,12 @@ import h11
 import pytest
 
 from sage_edge.app.exchange import Exchange
-from tests.kit.http1_client import GET, HTTP1Client
+from tests.kit.http1_client import HTTP1Client
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import INTERNAL_ERROR, Field
 from tests.kit.protocol_host import receive
 
+ASKING_FOR_TRAILERS = b"%b / HTTP/1.1\r\nHost: localhost\r\nTE: trailers\r\n\r\n"
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -65,7 +66,7 @@ class Asked(ABC):
 
 
 class AskedByHTTP1(Asked):
-    """The same over http/1.1."""
+    """The same over http/1.1. It takes trailers."""
 
     def __init__(self, *, is_websocket: bool, method: str = "GET") -> None:
         self._client = HTTP1Client()
@@ -74,7 +75,7 @@ class AskedByHTTP1(Asked):
         self._h11.send(h11.Request(method=method, target="/", headers=headers))
         self._h11.send(h11.EndOfMessage())
         self._outcome = Outcome(0, [], b"", [], is_whole=False, is_cut=False)
-        self.exchange = self._client.ask(UPGRADE if is_websocket else GET.replace(b"GET", method.encode()))
+        self.exchange = self._client.ask(UPGRADE if is_websocket else ASKING_FOR_TRAILERS % method.encode())
 
     def end(self) -> None:
         self._client.connection.end(self.exchange)

@@ -207,3 +207,32 @@ def test_what_waits_of_requests_is_accounted_for() -> None:
     assert client.host.account.buffered_bytes == 10 * len(GET)
     client.connection.lose()
     assert client.host.account.buffered_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        (b"", b"0\r\n\r\n"),
+        (b"TE: gzip\r\n", b"0\r\n\r\n"),
+        (b"TE: trailers;q=0\r\n", b"0\r\n\r\n"),
+        (b"TE: trailers\r\nConnection: TE\r\n", b"0\r\nx-sum: 1\r\n\r\n"),
+        (b"TE: gzip;q=0.5,Trailers\r\n", b"0\r\nx-sum: 1\r\n\r\n"),
+        (b"TE: trailers\r\nTE: gzip\r\n", b"0\r\nx-sum: 1\r\n\r\n"),
+    ],
+)
+def test_trailers_are_for_clients_that_ask_for_them_and_others_have_the_end_of_their_answer(
+    fields: bytes, end: bytes
+) -> None:
+    client = HTTP1Client()
+    exchange = client.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n")
+    assert "http.response.trailers" in exchange.scope["extensions"]
+    exchange.write(start(trailers=True))
+    exchange.write(body(b"ok"))
+    for more in (True, False):
+        assert exchange.ending == "error", "it is not whole"
+        sent = [] if more else [(b"x-sum", b"1")]
+        exchange.write({"type": "http.response.trailers", "headers": sent, "more_trailers": more})
+    assert client.take().endswith(b"\r\n\r\n2\r\nok\r\n" + end)
+    assert exchange.ending == "complete"
+    respond(client.ask(), b"next", (b"content-length", b"4"))
+    assert client.take().endswith(b"next")

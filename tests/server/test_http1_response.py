@@ -18,10 +18,15 @@ def encode_body(framing: ResponseFraming, data: bytes, *, is_last: bool) -> byte
 
 
 def start(
-    status: int, *fields: tuple[bytes, bytes], method: str = "GET", version: str = "1.1", keeps_alive: bool = True
+    status: int,
+    *fields: tuple[bytes, bytes],
+    method: str = "GET",
+    version: str = "1.1",
+    keeps_alive: bool = True,
+    takes_trailers: bool = True,
 ) -> tuple[ResponseFraming, list[bytes]]:
     """A framing that has started, and the lines of its head."""
-    framing = ResponseFraming(method, version, keeps_alive=keeps_alive)
+    framing = ResponseFraming(method, version, keeps_alive=keeps_alive, takes_trailers=takes_trailers)
     head = framing.start(status, fields)
     assert head.endswith(b"\r\n\r\n")
     return framing, head.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -178,6 +183,12 @@ def test_a_chunked_body_may_end_with_trailers() -> None:
     assert framing.encode_trailers(trailers) == b"0\r\nx-sum: 1\r\n\r\n"
 
 
+def test_a_chunked_body_ends_without_trailers_where_its_client_takes_none() -> None:
+    framing, _ = start(200, takes_trailers=False)
+    assert framing.encode_trailers([(b"x-sum", b"1")]) == b"0\r\n\r\n"
+    assert framing.keeps_alive
+
+
 def test_trailers_are_held_to_the_rules_of_fields() -> None:
     with pytest.raises(ValueError, match="control character"):
         start(200)[0].encode_trailers([(b"x-sum", b"1\r\n2")])
@@ -198,7 +209,7 @@ def test_an_answer_of_announced_length_ends_without_its_trailers() -> None:
 )
 def test_a_client_reads_what_was_sent(method: str, status: int, is_sized: bool, pieces: list[bytes]) -> None:
     body = b"".join(pieces)
-    framing = ResponseFraming(method, "1.1", keeps_alive=True)
+    framing = ResponseFraming(method, "1.1", keeps_alive=True, takes_trailers=False)
     data = framing.start(status, [(b"content-length", b"%d" % len(body))] if is_sized else [])
     data += b"".join(encode_body(framing, piece, is_last=False) for piece in pieces)
     data += encode_body(framing, b"", is_last=True)

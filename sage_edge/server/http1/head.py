@@ -22,7 +22,7 @@ _ABSOLUTE_FORM = re.compile(rb"([A-Za-z][A-Za-z0-9+\-.]*+)://([^/?#]*+)")
 _CODING = re.compile(rb"%b" % TOKEN)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _ONCE = (b"host", b"content-length")
-_LISTS = (b"connection", b"expect", b"transfer-encoding", b"upgrade")
+_LISTS = (b"connection", b"expect", b"te", b"transfer-encoding", b"upgrade")
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Request:
         keeps_alive: the client may send another request (section 9.3).
         expects_continue: the client waits with its body (RFC 9110 section 10.1.1).
         upgrade: the protocols it would rather speak, in lower case (RFC 9110 section 7.8).
+        takes_trailers: the client is willing to take trailers (RFC 9110 section 6.5.1).
     """
 
     method: str
@@ -51,6 +52,7 @@ class Request:
     keeps_alive: bool
     expects_continue: bool
     upgrade: tuple[str, ...]
+    takes_trailers: bool
 
 
 def read_head(block: bytes) -> Request:
@@ -83,6 +85,7 @@ def read_head(block: bytes) -> Request:
         and _read_expectation(by_name[b"expect"], version)
         and (is_chunked or content_length not in (None, 0)),
         read_list(by_name.get(b"upgrade", b"")) if "upgrade" in options and version == "1.1" else (),
+        b"te" in by_name and "trailers" in read_list(by_name[b"te"]),
     )
 
 

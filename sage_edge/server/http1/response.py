@@ -31,17 +31,19 @@ class ResponseFraming:
         method: of the request.
         version: of the request.
         keeps_alive: whether the connection can go on after it.
+        takes_trailers: whether the client asked for trailers.
 
     Attributes:
         keeps_alive: the same, as the answer leaves it; final once the answer is complete.
     """
 
-    __slots__ = ("_has_body", "_is_chunked", "_left_bytes", "_method", "_version", "keeps_alive")
+    __slots__ = ("_has_body", "_is_chunked", "_left_bytes", "_method", "_takes_trailers", "_version", "keeps_alive")
 
-    def __init__(self, method: str, version: str, *, keeps_alive: bool) -> None:
+    def __init__(self, method: str, version: str, *, keeps_alive: bool, takes_trailers: bool) -> None:
         self.keeps_alive = keeps_alive
         self._method = method
         self._version = version
+        self._takes_trailers = takes_trailers
         self._has_body = True
         self._is_chunked = False
         self._left_bytes: int | None = None  # of a body of announced length
@@ -92,12 +94,14 @@ class ResponseFraming:
         return (b"%x\r\n" % len(data), data, b"\r\n" + end)
 
     def encode_trailers(self, fields: Fields) -> bytes:
-        """The end of the body with trailers, which only a chunked one can have; others end without.
+        """The end of the body with trailers, which only a chunked one can have, for a client that asked for them.
+
+        Others end without: they might not know what to make of them, and ASGI's extension has the server drop them.
 
         Raises:
             ValueError: a field is not allowed.
         """
-        if not self._is_chunked:
+        if not (self._is_chunked and self._takes_trailers):
             return b"".join(self.encode_body(b"", is_last=True))
         allowed = [field for field in fields if bytes(field[0]).lower() not in _NO_TRAILERS]
         return b"0\r\n%b\r\n" % _encode_fields(allowed)

@@ -112,8 +112,11 @@ class Turn:
             return
         # With the body still on its way the connection cannot be used again, and its client must know
         # before it sends the next request (RFC 9112 section 9.6).
-        keeps_alive = self._request.keeps_alive and self.is_request_over and not self._connection.is_draining
-        framing = ResponseFraming(self._request.method, self._request.version, keeps_alive=keeps_alive)
+        request = self._request
+        keeps_alive = request.keeps_alive and self.is_request_over and not self._connection.is_draining
+        framing = ResponseFraming(
+            request.method, request.version, keeps_alive=keeps_alive, takes_trailers=request.takes_trailers
+        )
         self._connection.write(framing.start(status, fields))
         self._framing = framing
         self.has_started = True
