@@ -148,6 +148,12 @@ def test_an_answer_that_was_whole_is_written_after_the_end_of_its_clients_side()
     assert client.take().count(bytes(50_000)) == 1
 
 
+def test_a_head_is_as_large_as_it_was_sent_with_its_target() -> None:
+    client = HTTP1Client()
+    head = b"GET /%b HTTP/1.1\r\nHost: localhost\r\nX-Padded:    1\r\n" % (b"x" * 1000)
+    assert client.ask(b"\r\n" + head + b"\r\n").head_bytes == len(head)
+
+
 def test_nothing_of_an_answer_that_was_not_begun_follows_the_end_of_its_clients_side() -> None:
     client = HTTP1Client()
     exchange = client.ask()

@@ -293,7 +293,7 @@ class HTTP1Connection:
         else:
             scope = http_scope(host, request.version, request.method, request.target, request.fields)
             exchange = HTTPExchange(scope, host.new_event, turn)
-        exchange.head_bytes = sum([len(name) + len(value) for name, value in request.fields])
+        exchange.head_bytes = request.head_bytes
         turn.exchange = exchange
         if request.expects_continue:
             exchange.want = turn.send_continue

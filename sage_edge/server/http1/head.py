@@ -41,6 +41,7 @@ class Request:
         expects_continue: the client waits with its body (RFC 9110 section 10.1.1).
         upgrade: the protocols it would rather speak, in lower case (RFC 9110 section 7.8).
         takes_trailers: the client is willing to take trailers (RFC 9110 section 6.5.1).
+        head_bytes: its size, as it was sent, without the empty line.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Request:
     expects_continue: bool
     upgrade: tuple[str, ...]
     takes_trailers: bool
+    head_bytes: int
 
 
 def read_head(block: bytes) -> Request:
@@ -86,6 +88,7 @@ def read_head(block: bytes) -> Request:
         and (is_chunked or content_length not in (None, 0)),
         read_list(by_name.get(b"upgrade", b"")) if "upgrade" in options and version == "1.1" else (),
         b"te" in by_name and "trailers" in read_list(by_name[b"te"]),
+        len(block),
     )
 
 
