@@ -13,11 +13,11 @@ from sage_edge.core.exchange import Cause
 from sage_edge.core.metric_families import GAP_BOUNDS
 from sage_edge.core.metrics import Histogram
 from sage_edge.core.timeline import EventMeter
-from sage_edge.server.http1.connection import HTTP1Connection
+from tests.kit.http1_client import HTTP1Client
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import data_frame, reset_frame, settings_frame
 from tests.kit.meter import RecordingMeter
-from tests.kit.protocol_host import FakeHost, body, default_limits, start
+from tests.kit.protocol_host import body, start
 
 EVENT_STREAM = (b"content-type", b"text/event-stream")
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
@@ -37,10 +37,8 @@ def begin(protocol: str) -> tuple[Exchange, Send]:
             client.send(data_frame(stream_id, data, end=not left[0]))
 
         return exchange, send
-    host = FakeHost(default_limits())
-    connection = HTTP1Connection(host)
-    connection.receive(POST)
-    return host.exchanges[0], connection.receive
+    http1 = HTTP1Client()
+    return http1.ask(POST), http1.send
 
 
 @pytest.mark.parametrize("protocol", ["1.1", "2"])
@@ -108,42 +106,36 @@ def test_what_the_client_of_a_stream_left_waiting_was_not_sent() -> None:
 
 
 def test_what_waits_on_an_http1_connection_whose_application_fails_is_sent_still() -> None:
-    host = FakeHost(default_limits())
-    connection = HTTP1Connection(host)
-    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    (exchange,) = host.exchanges
+    client = HTTP1Client()
+    exchange = client.ask()
     exchange.write(start())
     exchange.write(body(bytes(5000), more=True))
-    connection.end(exchange)
+    client.connection.end(exchange)
     assert exchange.cause is Cause.ERROR
     assert exchange.passed_on_bytes == 5000
-    assert bytes(5000) in connection.take_output(65_536)
+    assert bytes(5000) in client.take()
 
 
 def test_what_waits_on_an_http1_connection_that_is_lost_was_not_sent() -> None:
-    host = FakeHost(default_limits())
-    connection = HTTP1Connection(host)
-    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    (exchange,) = host.exchanges
+    client = HTTP1Client()
+    exchange = client.ask()
     exchange.write(start())
     exchange.write(body(bytes(5000), more=True))
-    connection.lose()
+    client.connection.lose()
     assert exchange.passed_on_bytes == 0
 
 
 async def test_the_wait_ends_with_its_room_before_the_application_goes_on(nursery: trio.Nursery) -> None:
     # Over http/1.1 as over HTTP/2: what is counted is the connection's to say.
-    host = FakeHost(default_limits())
-    host.new_event = trio.Event
-    connection = HTTP1Connection(host)
-    connection.receive(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    (exchange,) = host.exchanges
+    client = HTTP1Client()
+    client.host.new_event = trio.Event
+    exchange = client.ask()
     exchange.meter = meter = RecordingMeter()
     waits = meter.waits
     await exchange.send(start())
     nursery.start_soon(exchange.send, body(bytes(2 * HIGH_WATER_BYTES), more=True))
     await trio.testing.wait_all_tasks_blocked()
     assert waits == []
-    while connection.take_output(LOW_WATER_BYTES):
+    while client.connection.take_output(LOW_WATER_BYTES):
         pass
     assert len(waits) == 1
