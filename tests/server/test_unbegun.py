@@ -34,8 +34,9 @@ def ask(protocol: str) -> bytes:
 
 
 @pytest.mark.parametrize(("protocol", "numbered"), [("1.1", {}), ("2", {"stream": 1})])
+@pytest.mark.parametrize("at_once", [False, True])
 async def test_a_request_that_is_queued_when_the_time_to_drain_is_up(
-    monkeypatch: pytest.MonkeyPatch, protocol: str, numbered: dict[str, int]
+    monkeypatch: pytest.MonkeyPatch, protocol: str, numbered: dict[str, int], at_once: bool
 ) -> None:
     has_left, is_queued = trio.Event(), trio.Event()
     start_later = Fairness.start_later
@@ -74,6 +75,8 @@ async def test_a_request_that_is_queued_when_the_time_to_drain_is_up(
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all(ask(protocol))
                 await is_queued.wait()
+                if at_once:  # as a second signal does it
+                    nursery.cancel_scope.cancel()
                 drain.begin()
                 async for _ in stream:
                     pass
