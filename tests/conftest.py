@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,3 +20,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("certificates")
     create_development_certificates(directory, now=datetime.now(UTC))
     return directory
+
+
+@pytest.fixture(scope="module")
+def unmeasured_edges() -> Iterator[None]:
+    """Edges as they are run: measuring coverage makes them half as fast, which load and attacks are not about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield

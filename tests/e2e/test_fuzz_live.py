@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from random import SystemRandom
 
+import pytest
+
 from tests.fuzz.live import fuzz, live_edge
 
 SECONDS = 120.0
+
+pytestmark = pytest.mark.usefixtures("unmeasured_edges")
 
 
 def test_harmed_connections_leave_nothing_behind(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.kit.raw_http2 import raw_http2
 OPTIONS = ("--gateway", "tests.kit.gateways.garbage:app", "--cancel-grace-seconds", "0.1", "--gateway-loop")
 REQUESTS = 40
 
+pytestmark = pytest.mark.usefixtures("unmeasured_edges")
 loops = pytest.mark.parametrize("loop", ["asyncio", "trio"])
 
 

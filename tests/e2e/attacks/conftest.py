@@ -18,6 +18,11 @@ from tests.kit.edge import running_edge
 MakeTarget = Callable[..., AbstractContextManager[Target]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unmeasured(unmeasured_edges: None) -> None:
+    """What is shown is what an edge withstands."""
+
+
 @pytest.fixture(scope="module")
 def make_target(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> MakeTarget:
     """Runs an edge with options of its own."""

@@ -14,6 +14,11 @@ from tests.kit.stock import IS_STOCK, Server, running_server
 Launch = Callable[..., AbstractContextManager[Server]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unmeasured(unmeasured_edges: None) -> None:
+    """What is shown is what an edge withstands."""
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A directory with the gateways in it."""
