@@ -201,7 +201,7 @@ class _GatewayPart:
         self._consumed = ReceiveWindow()
         self._under_way = SendWindow()
         self._progress = ResponseProgress()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: set[asyncio.Future[None]] = set()
         self._has_asked = False
         self._is_cancelled = False
         self._task: asyncio.Task[None] | None = None
@@ -276,15 +276,14 @@ class _GatewayPart:
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters.add(waiter)
         try:
             await waiter
         finally:
-            if waiter.cancelled():
-                self._waiters.remove(waiter)
+            self._waiters.discard(waiter)  # it may have been taken out between its cancellation and now
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from typing import Any
 
 import anyio
 import pytest
 import trio
+import trio.testing
 
 from sage_edge.app.asgi import Receive, Scope, Send
 from sage_edge.core.exchange import WINDOW_BYTES, ClientDisconnectedError
@@ -233,3 +236,27 @@ async def test_an_error_in_background_work_is_raised_although_the_client_has_gon
             calling.start_soon(call, place, application, exchange)
             await exchange.wait_for(len(ANSWER))
             exchange.put(HTTP_DISCONNECT)
+
+
+async def test_a_receive_is_cancelled_though_a_message_comes_in_the_same_moment(bridged: Place) -> None:
+    # As with Starlette's is_disconnected(), which cancels what it has just asked, between two pieces of an answer.
+    is_waiting, is_delivered = threading.Event(), threading.Event()
+    outcomes: list[Any] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        receiving = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        is_waiting.set()
+        is_delivered.wait(WAIT_SECONDS)  # in the way of the loop: the message is next, before the task is resumed
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        outcomes.extend([receiving.cancelled(), await receive()])
+
+    exchange = RecordingExchange()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, bridged, application, exchange)
+        await trio.to_thread.run_sync(is_waiting.wait, WAIT_SECONDS)
+        exchange.put(request(b"body"))
+        await trio.testing.wait_all_tasks_blocked()
+        is_delivered.set()
+    assert outcomes == [True, request(b"body")]
