@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_mount_lifespan import GRACE_SECONDS, MOUNTINGS, PROTOCOLS, Mounted, new_key, share
+from tests.kit.gateways.starlette_app import EVENT_TEXT, POLLED_EVENTS
 from tests.kit.raw_http1 import raw_http1
 from tests.kit.raw_http2 import RawHTTP2, raw_http2
 
@@ -106,6 +107,14 @@ def test_each_event_arrives_before_the_next_one_is_made(mounted: Mounted, protoc
             received = stream.read_until(f"data: {number}\n\n".encode())
             assert received.count(b"data: ") == number + 1
             mounted.tell(key, f"seen {number}")
+
+
+@protocols
+def test_an_application_that_polls_for_a_disconnect_is_not_cut(starlette: Mounted, protocol: str) -> None:
+    # What it asks and gives up again meets credit on its way back from the client, again and again.
+    with opened(starlette, protocol, "/polled") as stream:
+        last = f"data: {POLLED_EVENTS - 1} {EVENT_TEXT}\n\n".encode()
+        assert stream.read_until(last).count(b"data: ") == POLLED_EVENTS
 
 
 def test_many_streams_of_one_http2_connection_advance_independently(mounted: Mounted) -> None:

@@ -67,6 +67,11 @@ async def open_resource(key: str) -> AsyncIterator[str]:
         journal.note(key, "resource closed")
 
 
+@app.get("/polled")
+async def polled(request: Request) -> Response:
+    return await starlette_app.polled(request)
+
+
 @app.get("/watch/{key}")
 async def watch(request: Request, key: Annotated[str, Depends(open_resource)]) -> None:
     await starlette_app.watch(request)

@@ -150,6 +150,10 @@ class Trailers:
             await send({"type": "http.response.trailers", "headers": [(b"x-checksum", b"abc")]})
 
 
+POLLED_EVENTS = 2000
+EVENT_TEXT = "x" * 200
+
+
 async def produce_events(key: str, fails_after: int | None = None) -> AsyncIterator[str]:
     """Events, each one only after the client has said that it saw the one before."""
     try:
@@ -164,6 +168,17 @@ async def produce_events(key: str, fails_after: int | None = None) -> AsyncItera
 
 async def events(request: Request) -> Response:
     return StreamingResponse(produce_events(request.path_params["key"]), media_type="text/event-stream")
+
+
+async def polled(request: Request) -> Response:
+    """Many events at once, with a look before each whether the client is still there."""
+
+    async def produce() -> AsyncIterator[str]:
+        for number in range(POLLED_EVENTS):
+            assert not await request.is_disconnected()
+            yield f"data: {number} {EVENT_TEXT}\n\n"
+
+    return StreamingResponse(produce(), media_type="text/event-stream")
 
 
 async def watch(request: Request) -> Response:
@@ -260,6 +275,7 @@ ROUTES = [
     Route("/hold/{key}", hold, methods=["POST"]),
     Route("/trailers", Trailers()),
     Route("/events/{key}", events),
+    Route("/polled", polled),
     Route("/watch/{key}", watch),
     Route("/background/{key}", background, methods=["POST"]),
     Route("/fail", fail),
