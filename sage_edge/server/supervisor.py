@@ -266,7 +266,7 @@ class Supervisor:
             case "draining" if not worker.is_leaving:
                 worker.is_leaving = True
                 self._tell_all()  # first: what waits in its queue, others take
-                self._places[worker.number - 1].replace(worker, "it was told to end")
+                self._places[worker.number - 1].note_leaving(worker, "it was told to end")
 
     def _tell_all(self) -> None:
         absent = [place.number for place in self._places if not place.is_ready]
