@@ -257,7 +257,10 @@ class Supervisor:
                 self._names_in_use = {**self._names_in_use, **message["names"]}
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
-            case "silent" | "answering":
+            case "silent":
+                self._tell_all()
+            case "answering":
+                self._recycling.note_answering(worker)
                 self._tell_all()
             case "streams" if self._stop.is_set():
                 self._cut_streams += message["cut"]
