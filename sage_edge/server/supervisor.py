@@ -132,6 +132,8 @@ class Supervisor:
 
     async def _follow_drain(self, watching: trio.Nursery) -> None:
         await self._stop.wait()
+        for listener in (self._plan.metrics_listener, self._plan.admin_listener):
+            listener.give_up()
         for worker in self._workers:
             if worker.is_leaving:  # nobody goes on in its place any more, for which its idle connections may wait
                 worker.drain(is_replaced=False)
