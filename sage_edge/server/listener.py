@@ -9,7 +9,7 @@ import errno
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,18 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 
 
 def close_listeners(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets, remove the paths of Unix ones, and leave shared ports to whoever else listens on them."""
+    """Close the sockets, remove the paths of Unix ones, and leave shared ports to whoever else listens on them.
+
+    What was opened here nobody listens on from then on, whatever copies there are: a process that hangs, or that a
+    gateway has forked, would have clients wait in a queue from which it does not accept. What was inherited is its
+    owner's to end.
+    """
     remove_paths(sockets)
     for sock in sockets:
         if not isinstance(sock, InheritedSocket):  # its owner hands it over
             take_over(sock)
+            with suppress(OSError):  # it did not listen yet, or is closed
+                sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 
 

@@ -21,6 +21,7 @@ from sage_edge.core.problems import Problem
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, HINT, EarlySignals, RepeatedSignals
+from sage_edge.server.last_call import end_listening
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
@@ -143,7 +144,7 @@ class Supervisor:
         self._drain.count_streams = lambda: sum(worker.streams for worker in self._workers)
         self._drain.begin()
         watching.start_soon(self._drain.report)
-        await self._listeners.close_after(last_call_seconds)
+        await end_listening(self._listeners, self._workers, last_call_seconds)
 
     def _describe_status(self) -> str:
         if self._stop.is_set():

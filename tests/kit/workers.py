@@ -17,6 +17,7 @@ class FakeWorker:
         self.number = number
         self.pid = next(_pids)
         self.ready = trio.Event()
+        self.closed = trio.Event()
         self.ended = trio.Event()
         self.is_leaving = self.is_silent = False
         self.memory_bytes = memory_bytes
