@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,30 @@ ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
+SocketAddress = tuple[socket.AddressFamily, socket.SocketKind, int, Any]
+"""Family, type, protocol and address, as a socket is made and bound."""
+
+
 class InheritedSocket(socket.socket):
     """A listening socket that another process has opened, and may be accepting from or pass on to the next."""
 
 
+def resolve(bind: TCPBind) -> Sequence[SocketAddress]:
+    """The addresses of a host name, or the address that it is; waits for whoever knows names.
+
+    Raises:
+        OSError: nobody knows it.
+    """
+    found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, kind, protocol, address) for family, kind, protocol, _, address in found))
+
+
 def open_listeners(
-    binds: Sequence[Bind], passed: PassedSockets | None = None, *, is_port_shared: bool = False
+    binds: Sequence[Bind],
+    passed: PassedSockets | None = None,
+    *,
+    is_port_shared: bool = False,
+    resolve: Callable[[TCPBind], Sequence[SocketAddress]] = resolve,
 ) -> tuple[list[socket.socket], list[Fault]]:
     """Open and listen on everything that can be.
 
@@ -44,6 +62,7 @@ def open_listeners(
         binds: where.
         passed: what systemd has passed on; taken from.
         is_port_shared: open TCP ports with SO_REUSEPORT. They do not listen yet: see `start_listening`.
+        resolve: finds the addresses of a host.
 
     Returns:
         The sockets, and a fault for each bind that failed; with faults, no socket is left open.
@@ -52,7 +71,10 @@ def open_listeners(
     faults: list[Fault] = []
     for bind in binds:
         try:
-            sockets.extend(_open(bind, passed or PassedSockets(), is_port_shared=is_port_shared))
+            if isinstance(bind, TCPBind):
+                sockets.extend(_open_tcp(bind, resolve(bind), is_port_shared=is_port_shared))
+            else:
+                sockets.extend(_open(bind, passed or PassedSockets()))
         except OSError as error:
             faults.append(_explain(bind, error))
     if faults:
@@ -92,11 +114,18 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 
 
 def close_listeners(sockets: Sequence[socket.socket]) -> None:
-    """Close the sockets, remove the paths of Unix ones, and leave shared ports to whoever else listens on them."""
+    """Close the sockets, remove the paths of Unix ones, and leave shared ports to whoever else listens on them.
+
+    What was opened here nobody listens on from then on, whatever copies there are: a process that hangs, or that a
+    gateway has forked, would have clients wait in a queue from which it does not accept. What was inherited is its
+    owner's to end.
+    """
     remove_paths(sockets)
     for sock in sockets:
         if not isinstance(sock, InheritedSocket):  # its owner hands it over
             take_over(sock)
+            with suppress(OSError):  # it did not listen yet, or is closed
+                sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 
 
@@ -152,10 +181,8 @@ def describe_address(sock: socket.socket) -> str:
     return f"{host}:{name[1]}"
 
 
-def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterator[socket.socket]:
+def _open(bind: UnixBind | FileDescriptorBind | SystemdBind, passed: PassedSockets) -> Iterator[socket.socket]:
     match bind:
-        case TCPBind():
-            yield from _open_tcp(bind, is_port_shared=is_port_shared)
         case UnixBind():
             yield _open_unix(bind)
         case FileDescriptorBind():
@@ -165,11 +192,10 @@ def _open(bind: Bind, passed: PassedSockets, *, is_port_shared: bool) -> Iterato
                 yield _adopt(descriptor)
 
 
-def _open_tcp(bind: TCPBind, *, is_port_shared: bool) -> Iterator[socket.socket]:
-    addresses = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+def _open_tcp(bind: TCPBind, addresses: Sequence[SocketAddress], *, is_port_shared: bool) -> Iterator[socket.socket]:
     absent: list[tuple[str, OSError]] = []
     is_any_open = False
-    for family, kind, protocol, _, address in dict.fromkeys(addresses):
+    for family, kind, protocol, address in addresses:
         try:
             with _closed_on_failure(socket.socket(family, kind, protocol)) as sock:
                 _bind_tcp(sock, address, is_port_shared=is_port_shared)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import structlog
 import trio
 
-from sage_edge.core.bind import Bind
-from sage_edge.server.listener import describe_address, open_listeners
+from sage_edge.core.bind import Bind, TCPBind
+from sage_edge.server.listener import SocketAddress, describe_address, open_listeners, resolve
 
 log = structlog.get_logger(__name__)
 
@@ -37,18 +37,38 @@ class OwnListener:
         self.sockets = sockets
         self._awaited = awaited
         self._opened = opened
+        self._addresses: Sequence[SocketAddress] = ()
+        self._is_given_up = False
 
     @property
     def is_wanted(self) -> bool:
         """Whether something is shown, now or later."""
         return bool(self.sockets) or self._awaited is not None
 
+    def give_up(self) -> None:
+        """Wait no longer: this edge is about to end, and an address that becomes free is for one that stays."""
+        self._is_given_up = True
+
     async def wait_until_open(self) -> Sequence[socket.socket]:
-        """The sockets, once they listen."""
-        while self._awaited is not None:
+        """The sockets, once they listen; none where that was given up."""
+        while self._awaited is not None and not self._is_given_up:
             await trio.sleep(RETRY_SECONDS)
-            sockets, faults = open_listeners([self._awaited])
-            if not faults:
-                self.sockets, self._awaited = sockets, None
-                log.info(self._opened, addresses=[describe_address(sock) for sock in sockets])
+            if isinstance(self._awaited, TCPBind) and not self._addresses:
+                self._addresses = await _resolve(self._awaited)
+            elif not self._is_given_up:
+                self._open(self._awaited)
         return self.sockets
+
+    def _open(self, bind: Bind) -> None:
+        sockets, faults = open_listeners([bind], resolve=lambda _: self._addresses)
+        if not faults:
+            self.sockets, self._awaited = sockets, None
+            log.info(self._opened, addresses=[describe_address(sock) for sock in sockets])
+
+
+async def _resolve(bind: TCPBind) -> Sequence[SocketAddress]:
+    """Its addresses; none where they are not to be had now. In a thread: whoever knows names may take seconds."""
+    try:
+        return await trio.to_thread.run_sync(resolve, bind, abandon_on_cancel=True)
+    except OSError:
+        return ()

@@ -52,6 +52,7 @@ class Place:
         self._leave = leave
         self._judge = judge
         self._is_trying = False
+        self._left = trio.Event()  # once the worker is about to end, by somebody else's word
         self._wanted = trio.Event()  # until another is tried, which answers all that was wanted before
         self._tried = trio.Event()  # once it was
         self._has_worked = False
@@ -69,13 +70,12 @@ class Place:
 
     async def keep(self) -> None:
         """Have a worker in it, until `stop` is set; at the end, it leaves."""
+        counted: WorkerProcess | None = None  # one that leaves may outlive several starts in vain
         while not self._stop.is_set():
             worker = self.worker
-            if worker is not None and not worker.is_leaving:
-                await wait_for_any(worker.ended, self._wanted, self._stop)
-                if worker.ended.is_set():
-                    self.worker = None
-                    await self._pause(self.policy.delay_seconds(worker.ready_seconds))
+            if worker is not None and worker is not counted and await self._has_left(worker):
+                counted = worker
+                await self._pause(self.policy.delay_seconds(worker.ready_seconds))
             if not self._stop.is_set() and not await self._try() and not self._stop.is_set():
                 await self._bear_failure()
         if self.worker is not None and not self.worker.ended.is_set():
@@ -86,6 +86,12 @@ class Place:
         if worker is self.worker and not worker.ended.is_set() and not self._is_trying and not self._wanted.is_set():
             log.info("worker is to be replaced", worker=self.number, pid=worker.pid, reason=reason)
             self._wanted.set()
+
+    def note_leaving(self, worker: WorkerProcess, reason: str) -> None:
+        """Others have told this worker to end. Another follows as after a death: each can go on again and again."""
+        if worker is self.worker and not worker.ended.is_set() and not self._is_trying:
+            log.info("worker is to be replaced", worker=self.number, pid=worker.pid, reason=reason)
+            self._left.set()
 
     async def renew(self, reason: str) -> bool:
         """Have a worker that is started from now on; whether there is one."""
@@ -99,9 +105,17 @@ class Place:
         await wait_for_any(tried, self._stop)
         return tried.is_set() and self._has_worked
 
+    async def _has_left(self, worker: WorkerProcess) -> bool:
+        """Wait until another is to follow this one; whether that is because it has ended, or will, and not as asked."""
+        if not worker.is_leaving:
+            await wait_for_any(worker.ended, self._left, self._wanted, self._stop)
+        if worker.ended.is_set():
+            self.worker = None
+        return worker.ended.is_set() or worker.is_leaving
+
     async def _try(self) -> bool:
         """Start one; once it is ready, the one before leaves. Whether that worked."""
-        self._is_trying, self._wanted = True, trio.Event()
+        self._is_trying, self._left, self._wanted = True, trio.Event(), trio.Event()
         started = self.starting = await self._start(self)
         if started is not None:
             await wait_for_any(started.ready, started.ended, self._stop)

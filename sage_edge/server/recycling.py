@@ -55,6 +55,10 @@ class Recycling:
         self._have_served.add(worker.pid)
         self._look_at_requests(self._places[worker.number - 1])
 
+    def note_answering(self, worker: WorkerProcess) -> None:
+        """One that was silent speaks again: it may have been so when another's end let it leave."""
+        self._look_at_requests(self._places[worker.number - 1])
+
     def note_end(self, worker: WorkerProcess) -> None:
         """One has ended, and runs no more: another that waited for that may leave."""
         self._ready_bytes.pop(worker.pid, None)

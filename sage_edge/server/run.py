@@ -178,6 +178,8 @@ class _Life:
             if self.link is None:  # otherwise it is the supervisor's
                 hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
             self.redirect_drain.begin()
+        for listener in (self.plan.metrics_listener, self.plan.admin_listener):
+            listener.give_up()
         self.drain.begin(keeps_idle=keeps_idle)
         if self.link is not None:
             self.link.say("draining")

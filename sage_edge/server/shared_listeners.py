@@ -8,11 +8,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-import trio
-
 from sage_edge.server.certificate_set import Names
-from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over
-from sage_edge.server.listener import close_listeners, spread
+from sage_edge.server.hand_over import hand_over
+from sage_edge.server.listener import close_listeners, remove_paths, spread
 from sage_edge.server.worker_link import Inheritance
 
 
@@ -24,6 +22,9 @@ class SharedListeners:
         redirect_sockets: of its plaintext port. All workers accept from the same ones: what they answer costs little.
         count: how many workers there are to be.
         is_port_shared: whether other edges may listen on the same ports.
+
+    Attributes:
+        is_port_shared: the same.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class SharedListeners:
     ) -> None:
         self._rows = spread(sockets, count)
         self._redirect_sockets = redirect_sockets
-        self._is_port_shared = is_port_shared
+        self.is_port_shared = is_port_shared
 
     @property
     def descriptors(self) -> set[int]:
@@ -54,16 +55,27 @@ class SharedListeners:
         rows = [[sock.fileno() for sock in row] for row in self._rows]
         return Inheritance(number, link, rows, [sock.fileno() for sock in self._redirect_sockets], names_in_use)
 
-    async def close_after(self, delay_seconds: float) -> None:
-        """Close the supervisor's copies when the workers close theirs, so that who comes later is refused."""
-        if self._is_port_shared:
+    def hand_over(self) -> None:
+        """Have new connections to shared ports go to others, who are to go on."""
+        if self.is_port_shared:
             hand_over([*(sock for row in self._rows for sock in row), *self._redirect_sockets])
-        await trio.sleep(delay_seconds)
-        if self._is_port_shared:
-            await trio.sleep(CLOSED_SECONDS)  # the last copy is ours, for these to be closed in one moment
-        self.close()
+
+    def remove_paths(self) -> None:
+        """Have nobody find the Unix sockets any more."""
+        for row in self._rows:
+            remove_paths(row)
+
+    def close_edge(self) -> None:
+        """Close those of the edge's addresses; where ports are shared, of the plaintext port, too."""
+        for row in (*self._rows, *([self._redirect_sockets] if self.is_port_shared else [])):
+            close_listeners(row)
+
+    def leave_redirects(self) -> None:
+        """Leave the plaintext port to the workers, which close it when they end."""
+        for sock in self._redirect_sockets:
+            sock.close()
 
     def close(self) -> None:
-        """Close them now."""
+        """Close all of them."""
         for row in (*self._rows, self._redirect_sockets):
             close_listeners(row)

@@ -21,6 +21,7 @@ from sage_edge.core.problems import Problem
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, HINT, EarlySignals, RepeatedSignals
+from sage_edge.server.last_call import end_listening
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.metrics_listener import serve_metrics
 from sage_edge.server.metrics_reports import WorkersMetrics
@@ -132,6 +133,8 @@ class Supervisor:
 
     async def _follow_drain(self, watching: trio.Nursery) -> None:
         await self._stop.wait()
+        for listener in (self._plan.metrics_listener, self._plan.admin_listener):
+            listener.give_up()
         for worker in self._workers:
             if worker.is_leaving:  # nobody goes on in its place any more, for which its idle connections may wait
                 worker.drain(is_replaced=False)
@@ -141,7 +144,7 @@ class Supervisor:
         self._drain.count_streams = lambda: sum(worker.streams for worker in self._workers)
         self._drain.begin()
         watching.start_soon(self._drain.report)
-        await self._listeners.close_after(last_call_seconds)
+        await end_listening(self._listeners, self._workers, last_call_seconds)
 
     def _describe_status(self) -> str:
         if self._stop.is_set():
@@ -257,7 +260,10 @@ class Supervisor:
                 self._names_in_use = {**self._names_in_use, **message["names"]}
             case "metrics":
                 self._metrics.note(worker.pid, message["snapshot"])
-            case "silent" | "answering":
+            case "silent":
+                self._tell_all()
+            case "answering":
+                self._recycling.note_answering(worker)
                 self._tell_all()
             case "streams" if self._stop.is_set():
                 self._cut_streams += message["cut"]
@@ -266,7 +272,7 @@ class Supervisor:
             case "draining" if not worker.is_leaving:
                 worker.is_leaving = True
                 self._tell_all()  # first: what waits in its queue, others take
-                self._places[worker.number - 1].replace(worker, "it was told to end")
+                self._places[worker.number - 1].note_leaving(worker, "it was told to end")
 
     def _tell_all(self) -> None:
         absent = [place.number for place in self._places if not place.is_ready]

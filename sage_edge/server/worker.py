@@ -150,6 +150,8 @@ class Worker:
                     for sock, address in accept_queued(listener, is_last=is_last):
                         self._open(sock, address, connections)
                     close_listeners([listener])
+                if link is not None:
+                    link.say("closed")
                 await self._context.terminated.set()
                 helping.start_soon(drain.limit, connections.cancel_scope)
                 self._end(partial(Connection.drain, keeps_idle=True))

@@ -46,6 +46,7 @@ class WorkerProcess:
 
     Attributes:
         ready: set once it has said so.
+        closed: set once it has said that it accepts no more from the edge's sockets.
         reloaded: set when it has next loaded its certificates again, whether they were good or not.
         ended: set once it has.
         exit_code: None while it runs; negative for a signal, as `subprocess` has it.
@@ -66,6 +67,7 @@ class WorkerProcess:
     ) -> None:
         self.number = number
         self.ready = trio.Event()
+        self.closed = trio.Event()
         self.reloaded = trio.Event()
         self.ended = trio.Event()
         self.exit_code: int | None = None
@@ -231,6 +233,8 @@ class WorkerProcess:
             case "ready" if not self.ready.is_set():
                 self._ready_at = trio.current_time()
                 self.ready.set()
+            case "closed":
+                self.closed.set()
             case "streams":
                 self.streams = message["in_flight"]
             case "reloaded":

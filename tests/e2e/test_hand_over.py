@@ -157,6 +157,32 @@ def test_metrics_and_status_page_go_to_the_new_version_once_the_old_one_has_ende
                 assert new.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "a worker"])
+def test_an_edge_that_ends_leaves_the_metrics_address_to_one_that_stays(
+    gateway: Path, workers: tuple[str, ...]
+) -> None:
+    with ExitStack() as stack:
+        reserved = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        metrics = f"127.0.0.1:{reserved.getsockname()[1]}"
+        with shared_port(gateway, ("--metrics-bind", metrics, "--drain-seconds", "300", *workers)) as version:
+            leaving = stack.enter_context(version())
+            leaving.log.wait_for(r"metrics are not served before their address is free")
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", leaving.port), timeout=60))
+            stream.sendall(REQUEST % b"stream")
+            received = stream.recv(65_536)
+            leaving.process.send_signal(signal.SIGTERM)
+            leaving.log.wait_for(r"streams in flight .*streams=1")
+            reserved.close()
+            leaving.log.wait_for(r"streams in flight .*streams=1", count=4)  # once a second
+            with version() as staying:
+                staying.output.wait_for(rf"metrics +http://{metrics}")
+                (gateway / "finish").touch()
+                received += b"".join(iter(lambda: stream.recv(65_536), b""))
+                assert b"finished" in received
+                assert leaving.process.wait(20) == 0
+                assert staying.stop() == 0
+
+
 def hand_over_twice(version: Version) -> None:
     """Two hand-overs under a load of new connections."""
     with ExitStack() as stack:

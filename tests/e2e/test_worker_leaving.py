@@ -121,3 +121,27 @@ def test_workers_that_start_do_not_answer_for_one_another(gateway: Path) -> None
                 client.settimeout(WAIT_SECONDS)
                 assert re.match(rb"HTTP/1.1 200 ", client.recv(100))
         assert edge.stop() == 0
+
+
+def count_descriptors(edge: Edge) -> int:
+    """Of the supervisor, which has one for each worker."""
+    return len(list(Path(f"/proc/{edge.process.pid}/fd").iterdir()))
+
+
+def test_one_that_hangs_when_its_time_to_be_replaced_comes_is_replaced_when_it_answers_again(gateway: Path) -> None:
+    options = ("--gateway", "leaving:app", "--workers", "1", "--max-requests", "10", "--drain-seconds", "300")
+    with running_edge(*options, cwd=gateway) as edge:
+        with stream(edge) as (leaving, curl):
+            served = {ask(edge) for _ in range(12)}
+            edge.log.wait_for(rf"worker is replaced .*pid={leaving} ")
+            (hung,) = {*served, *(ask(edge) for _ in range(12))} - {leaving}
+            with_both = count_descriptors(edge)
+            os.kill(hung, signal.SIGSTOP)
+            edge.log.wait_for(rf"worker is silent.* pid={hung}")
+            (gateway / "finish").touch()
+            assert rest_of(curl) == ("finished", 0)
+        assert eventually(lambda: count_descriptors(edge) < with_both, WAIT_SECONDS)
+        os.kill(hung, signal.SIGCONT)
+        edge.log.wait_for(rf"worker is to be replaced .*pid={hung} reason='it has served its number of requests'")
+        edge.log.wait_for(r"worker ready", count=3)
+        assert edge.stop() == 0

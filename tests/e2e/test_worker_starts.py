@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from datetime import datetime
 from pathlib import Path
 
 from tests.e2e.test_worker_leaving import ask, rest_of, running_workers, stream
 from tests.e2e.test_worker_leaving import gateway as gateway
 from tests.e2e.test_workers import find_pids
-from tests.kit.edge import run_edge, running_edge
+from tests.kit.edge import Edge, run_edge, running_edge
 
 BROKEN = "import pathlib\nif pathlib.Path('broken').exists(): raise RuntimeError('broken on purpose')\n"
 KILLED_ONCE = """
@@ -84,3 +86,26 @@ def test_a_first_worker_that_is_always_killed_ends_the_edge(gateway: Path) -> No
     assert done.returncode == 3
     assert "sage-edge: error: worker 1 fails to start, again and again" in done.stderr
     assert done.stderr.count("signal SIGKILL") == 5
+
+
+def times(edge: Edge, what: str) -> list[datetime]:
+    """When something was logged."""
+    return [datetime.fromisoformat(time) for time in re.findall(rf"^(\S+) .*\] {what} ", edge.log.text, re.MULTILINE)]
+
+
+def test_workers_that_others_tell_to_end_once_they_are_ready_are_followed_with_growing_delays(gateway: Path) -> None:
+    with running_edge("--gateway", "leaving:app", "--workers", "1", cwd=gateway) as edge:
+        for count in range(1, 6):
+            edge.log.wait_for(r"worker ready", count=count)
+            os.kill(find_pids(edge)[1], signal.SIGTERM)
+        edge.log.wait_for(r"worker ready", count=6)
+        assert ask(edge) == find_pids(edge)[1]
+        pauses = [
+            (started_at - ready_at).total_seconds()
+            for ready_at, started_at in zip(
+                times(edge, "worker ready"), times(edge, "worker started")[1:], strict=False
+            )
+        ]
+        assert all(pause > expected for pause, expected in zip(pauses, (0.1, 0.2, 0.4, 0.8, 1.6), strict=True))
+        assert edge.stop() == 0
+    assert "[error]" not in edge.log.text

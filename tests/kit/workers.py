@@ -17,14 +17,15 @@ class FakeWorker:
         self.number = number
         self.pid = next(_pids)
         self.ready = trio.Event()
+        self.closed = trio.Event()
         self.ended = trio.Event()
-        self.is_leaving = False
+        self.is_leaving = self.is_silent = False
         self.memory_bytes = memory_bytes
         self.ready_seconds: float | None = None
 
     @property
     def is_ready(self) -> bool:
-        return self.ready.is_set() and not self.is_leaving and not self.ended.is_set()
+        return self.ready.is_set() and not self.is_leaving and not self.is_silent and not self.ended.is_set()
 
     def become_ready(self, *, for_seconds: float = 60.0) -> FakeWorker:
         """Serve, and tell later that it was for so long."""

@@ -124,6 +124,34 @@ class TestOpening:
             assert can_connect(str(path), socket.AF_UNIX)
 
 
+class TestClosing:
+    def test_nobody_listens_on_a_copy_of_what_was_opened_here(self) -> None:
+        sockets, _ = open_listeners([TCPBind("127.0.0.1", 0)])
+        address = sockets[0].getsockname()
+        with sockets[0].dup() as copy:  # as a process has it that was forked, or inherits it
+            close_listeners(sockets)
+            assert not can_connect(address)
+            again, faults = open_listeners([TCPBind(*address)])
+            assert not faults
+            assert can_connect(address)
+            close_listeners(again)
+            assert copy.fileno() != -1
+
+    def test_what_was_inherited_its_owner_goes_on_with(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as owners:
+            sockets, _ = open_listeners([FileDescriptorBind(owners.dup().detach())])
+            close_listeners(sockets)
+            with socket.create_connection(owners.getsockname()) as client:
+                accepted, address = owners.accept()
+                accepted.close()
+                assert address == client.getsockname()
+
+    def test_what_does_not_listen_yet_is_closed(self) -> None:
+        sockets, _ = open_listeners([TCPBind("127.0.0.1", 0)], is_port_shared=True)
+        close_listeners(sockets)
+        assert sockets[0].fileno() == -1
+
+
 class TestFaults:
     def test_an_address_in_use(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

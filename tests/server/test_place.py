@@ -62,6 +62,12 @@ async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+def tell_to_end(supervision: Supervision, worker: FakeWorker) -> None:
+    """What the supervisor does where a worker says that somebody else has told it to end."""
+    worker.is_leaving = True
+    supervision.place.note_leaving(cast(Any, worker), "it was told to end")
+
+
 @asynccontextmanager
 async def kept() -> AsyncIterator[Supervision]:
     supervision = Supervision()
@@ -126,8 +132,7 @@ async def test_a_worker_that_leaves_by_itself_is_followed_however_often_its_succ
 ) -> None:
     async with kept() as supervision:
         old = await supervision.ready()
-        old.is_leaving = True
-        supervision.place.replace(cast(Any, old), "it was told to end")
+        tell_to_end(supervision, old)
         for count in range(2, 5):
             await trio.sleep(LONGEST_DELAY_SECONDS)
             assert len(supervision.started) == count
@@ -137,6 +142,72 @@ async def test_a_worker_that_leaves_by_itself_is_followed_however_often_its_succ
         assert not old.ended.is_set()
         assert supervision.told_to_leave == [(old, True)]
         assert supervision.place.holder is cast(Any, new)
+
+
+async def test_workers_that_others_tell_to_end_as_soon_as_they_are_ready_are_followed_later_and_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as supervision:
+        delays = []
+        for count in range(1, 11):
+            worker = await supervision.ready()
+            worker.ready_seconds = 1.0
+            told_at = trio.current_time()
+            tell_to_end(supervision, worker)
+            if count % 2:
+                worker.ended.set()  # or it goes on with its streams
+            supervision.has_started = trio.Event()
+            await supervision.has_started.wait()
+            delays.append(trio.current_time() - told_at)
+            assert len(supervision.started) == count + 1
+        assert delays[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
+        assert delays[-1] == pytest.approx(LONGEST_DELAY_SECONDS)
+
+
+async def test_a_worker_that_ran_long_is_followed_at_once_where_somebody_tells_it_to_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as supervision:
+        for count in range(1, 10):
+            worker = await supervision.ready()
+            told_at = trio.current_time()
+            tell_to_end(supervision, worker)
+            await settle()
+            assert trio.current_time() == told_at
+            assert len(supervision.started) == count + 1
+
+
+async def test_a_worker_that_leaves_before_it_is_known_to_be_ready_counts_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as supervision:
+        delays = []
+        for _ in range(4):
+            supervision.has_started = trio.Event()
+            ready_at = trio.current_time()
+            worker = supervision.started[-1].become_ready(for_seconds=0.0)
+            tell_to_end(supervision, worker)  # both in one breath
+            await supervision.has_started.wait()
+            delays.append(trio.current_time() - ready_at)
+            await settle()
+        assert delays == pytest.approx([0.1, 0.2, 0.4, 0.8])
+
+
+async def test_a_renewal_does_not_wait_for_the_next_start_after_workers_that_others_tell_to_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as supervision, trio.open_nursery() as nursery:
+        worker = await supervision.ready()
+        worker.ready_seconds = 0.0
+        tell_to_end(supervision, worker)
+        await settle()
+        assert len(supervision.started) == 1
+        began_at = trio.current_time()
+        nursery.start_soon(supervision.place.renew, "restart")
+        await settle()
+        assert trio.current_time() == began_at
+        assert len(supervision.started) == 2
+        await supervision.ready()
 
 
 async def test_starts_that_fail_are_tried_again_with_growing_delays(autojump_clock: trio.testing.MockClock) -> None:

@@ -63,6 +63,18 @@ def test_it_waits_until_the_one_before_has_left() -> None:
     assert case.place.reasons == ["it has served its number of requests"]
 
 
+def test_one_that_is_silent_when_the_one_before_leaves_is_replaced_once_it_answers_again() -> None:
+    case = Case()
+    leaving = case.replace()
+    case.recycling.note_served(cast(Any, case.worker))
+    case.worker.is_silent = True
+    case.end(leaving)
+    assert case.place.reasons == []
+    case.worker.is_silent = False
+    case.recycling.note_answering(cast(Any, case.worker))
+    assert case.place.reasons == ["it has served its number of requests"]
+
+
 def test_another_end_than_of_one_that_leaves_asks_for_nothing() -> None:
     case = Case()
     case.recycling.note_served(cast(Any, case.worker))
