@@ -290,9 +290,13 @@ class Exchange(ABC):
         if not self.has_ended_well:
             self.note_cause(cause)
         self._note_room()
-        self.deliver(self._disconnect_message())
+        self.deliver(self.disconnect_message())
         self._wake_sender()
         self._cancel_if_abandoned()
+
+    def disconnect_message(self) -> Message:
+        """What the application receives once it has nothing more to expect of its client."""
+        return {"type": "http.disconnect"}
 
     def go_away(self) -> None:  # noqa: B027  # only WebSocket has one
         """The server ends, and this with it: the client is told, where the protocol has a word for that."""
@@ -334,9 +338,6 @@ class Exchange(ABC):
             seconds = self.timeline.note_room(since)
             if self.meter is not None:
                 self.meter.note_wait(self, seconds)
-
-    def _disconnect_message(self) -> Message:
-        return {"type": "http.disconnect"}
 
     def _require_client(self) -> None:
         if self.is_abandoned:
