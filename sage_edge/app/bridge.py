@@ -15,9 +15,9 @@ import contextvars
 import structlog
 import trio
 
-from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
+from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application, contain
 from sage_edge.app.called import CalledExchange
-from sage_edge.app.exchange import Exchange, contain, take_exchange
+from sage_edge.app.exchange import Exchange, take_exchange
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.core.exchange import (
     WINDOW_BYTES,

@@ -377,15 +377,3 @@ def note_mount(scope: Scope, name: str) -> None:
     exchange: Exchange | None = scope.get(EXCHANGE)
     if exchange is not None:
         exchange.mount = name
-
-
-def contain(error: BaseException) -> Exception:
-    """What an application's call ended with, as an error of its request alone.
-
-    A SystemExit, bare or in a task group's exception group, ends its request and nothing else.
-    """
-    if isinstance(error, Exception):
-        return error
-    contained = RuntimeError(f"the gateway raised {error!r}")
-    contained.__cause__ = error
-    return contained
