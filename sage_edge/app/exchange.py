@@ -37,6 +37,8 @@ EXCHANGE = "sage_edge.exchange"
 HIGH_WATER_BYTES = 64 * 1024
 """More than this, accepted and not yet on its way to the client, and `send` waits."""
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 2
+MESSAGES_A_TURN = 64
+"""After so many, `send` lets others run, though nothing waits: a checkpoint costs as much as one or two of them."""
 
 
 class Event(Protocol):
@@ -132,6 +134,7 @@ class Exchange(ABC):
         self._cancel_later: Callable[[], None] | None = None
         self.spare: Callable[[], None] | None = None
         self._is_end_expected = False
+        self._sent_messages = 0
         self._new_event = new_event
         self._inbox = Inbox()
         self._sink: Sink | None = None
@@ -216,8 +219,11 @@ class Exchange(ABC):
         if self.waiting_bytes > HIGH_WATER_BYTES:
             await self._wait_for_room()
         self.write(message)
+        self._sent_messages += 1
         if self.waiting_bytes > HIGH_WATER_BYTES:
             await self._wait_for_room()
+        elif self._sent_messages % MESSAGES_A_TURN == 0:
+            await self._let_others_run()
 
     def attach(self, sink: Sink) -> None:
         """Pass what has come, and all that will, to `sink` instead of `receive`."""
@@ -349,6 +355,12 @@ class Exchange(ABC):
                 self._room_came = self._new_event()
             await self._room_came.wait()
             self._require_client()
+
+    async def _let_others_run(self) -> None:
+        """Whoever sends in a loop would keep them from it, and could not be cancelled, as long as it need not wait."""
+        turn = self._new_event()
+        turn.set()
+        await turn.wait()  # a checkpoint, which trio's is in any case
 
     def _wake_receiver(self) -> None:
         came, self._message_came = self._message_came, None
