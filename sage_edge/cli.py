@@ -92,14 +92,24 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 not ready, 2 usage or configuration, 3 start-up failed."""
     _fill_standard_descriptors()
     code = run(sys.argv[1:])
+    if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
+        # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
+        _end_process(code)
+    _say_last()
+    sys.exit(code)
+
+
+def _end_process(code: int = ExitCode.OK) -> NoReturn:
+    """End beneath what still runs, and does not end."""
+    _say_last()
+    logging.shutdown()
+    os._exit(code)
+
+
+def _say_last() -> None:
     ignore_ending_signals()
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
-    if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
-        # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
-        logging.shutdown()
-        os._exit(code)
-    sys.exit(code)
 
 
 def _fill_standard_descriptors() -> None:
@@ -244,7 +254,14 @@ def serve(configuration: Configuration) -> None:
         early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
         show_drain = logs.show if is_terminal and not logs.has_file and link is None else None
-        run_one = partial(run_edge, logs=logs, notifier=notifier, show_drain=show_drain, early_signals=early_signals)
+        run_one = partial(
+            run_edge,
+            logs=logs,
+            notifier=notifier,
+            early_signals=early_signals,
+            end_process=_end_process,
+            show_drain=show_drain,
+        )
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
             plan = prepare(

@@ -38,6 +38,18 @@ def call_application(application: ASGIApplication, scope: Scope, receive: Receiv
     return result
 
 
+def contain(error: BaseException) -> Exception:
+    """What an application's call ended with, as an error of its request alone.
+
+    A SystemExit, bare or in a task group's exception group, ends its request and nothing else.
+    """
+    if isinstance(error, Exception):
+        return error
+    contained = RuntimeError(f"the gateway raised {error!r}")
+    contained.__cause__ = error
+    return contained
+
+
 def name_client(client: tuple[str, int] | None) -> str:
     """The address as log lines have it; "-" for a Unix socket's."""
     return client[0] if client else "-"

@@ -15,9 +15,9 @@ import contextvars
 import structlog
 import trio
 
-from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
+from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application, contain
 from sage_edge.app.called import CalledExchange
-from sage_edge.app.exchange import Exchange, contain, take_exchange
+from sage_edge.app.exchange import Exchange, take_exchange
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.core.exchange import (
     WINDOW_BYTES,
@@ -107,6 +107,7 @@ class _EdgePart:
                 await self._has_ended.wait()
                 self._error = None  # nobody asks for it
                 raise
+            self._disconnect()
             log.warning("the gateway ignored its cancellation", after_seconds=limit_seconds)
             raise
 
@@ -142,6 +143,7 @@ class _EdgePart:
             # What the server cannot send. The application has gone on since; its request ends here.
             self._error = error
             self._post(self._gateway_part.cancel)
+            self._disconnect()
             self._has_ended.set()
             return
         self._owed_bytes += message_cost_bytes(message)
@@ -162,6 +164,12 @@ class _EdgePart:
     def consume(self, size_bytes: int) -> None:
         """The application has received so much."""
         self._exchange.consume(size_bytes)
+
+    def _disconnect(self) -> None:
+        """The application is not heard any more: one that has swallowed its cancellation would wait for ever for a
+        message, or for credit."""
+        if self._exchange.scope["type"] != "lifespan":
+            self.deliver(self._exchange.disconnect_message())
 
     # The exchange's sink.
 

@@ -37,6 +37,8 @@ EXCHANGE = "sage_edge.exchange"
 HIGH_WATER_BYTES = 64 * 1024
 """More than this, accepted and not yet on its way to the client, and `send` waits."""
 LOW_WATER_BYTES = HIGH_WATER_BYTES // 2
+MESSAGES_A_TURN = 64
+"""After so many, `send` lets others run, though nothing waits: a checkpoint costs as much as one or two of them."""
 
 
 class Event(Protocol):
@@ -132,6 +134,7 @@ class Exchange(ABC):
         self._cancel_later: Callable[[], None] | None = None
         self.spare: Callable[[], None] | None = None
         self._is_end_expected = False
+        self._sent_messages = 0
         self._new_event = new_event
         self._inbox = Inbox()
         self._sink: Sink | None = None
@@ -216,8 +219,11 @@ class Exchange(ABC):
         if self.waiting_bytes > HIGH_WATER_BYTES:
             await self._wait_for_room()
         self.write(message)
+        self._sent_messages += 1
         if self.waiting_bytes > HIGH_WATER_BYTES:
             await self._wait_for_room()
+        elif self._sent_messages % MESSAGES_A_TURN == 0:
+            await self._let_others_run()
 
     def attach(self, sink: Sink) -> None:
         """Pass what has come, and all that will, to `sink` instead of `receive`."""
@@ -290,9 +296,13 @@ class Exchange(ABC):
         if not self.has_ended_well:
             self.note_cause(cause)
         self._note_room()
-        self.deliver(self._disconnect_message())
+        self.deliver(self.disconnect_message())
         self._wake_sender()
         self._cancel_if_abandoned()
+
+    def disconnect_message(self) -> Message:
+        """What the application receives once it has nothing more to expect of its client."""
+        return {"type": "http.disconnect"}
 
     def go_away(self) -> None:  # noqa: B027  # only WebSocket has one
         """The server ends, and this with it: the client is told, where the protocol has a word for that."""
@@ -335,9 +345,6 @@ class Exchange(ABC):
             if self.meter is not None:
                 self.meter.note_wait(self, seconds)
 
-    def _disconnect_message(self) -> Message:
-        return {"type": "http.disconnect"}
-
     def _require_client(self) -> None:
         if self.is_abandoned:
             raise ClientDisconnectedError
@@ -348,6 +355,12 @@ class Exchange(ABC):
                 self._room_came = self._new_event()
             await self._room_came.wait()
             self._require_client()
+
+    async def _let_others_run(self) -> None:
+        """Whoever sends in a loop would keep them from it, and could not be cancelled, as long as it need not wait."""
+        turn = self._new_event()
+        turn.set()
+        await turn.wait()  # a checkpoint, which trio's is in any case
 
     def _wake_receiver(self) -> None:
         came, self._message_came = self._message_came, None
@@ -376,15 +389,3 @@ def note_mount(scope: Scope, name: str) -> None:
     exchange: Exchange | None = scope.get(EXCHANGE)
     if exchange is not None:
         exchange.mount = name
-
-
-def contain(error: BaseException) -> Exception:
-    """What an application's call ended with, as an error of its request alone.
-
-    A SystemExit, bare or in a task group's exception group, ends its request and nothing else.
-    """
-    if isinstance(error, Exception):
-        return error
-    contained = RuntimeError(f"the gateway raised {error!r}")
-    contained.__cause__ = error
-    return contained

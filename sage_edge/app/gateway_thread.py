@@ -1,7 +1,7 @@
 """A gateway's own asyncio event loop in a thread of its own, and the way to it and back.
 
 Knows nothing of ASGI: it starts, watches, stops and joins the thread, and carries function
-calls both ways, in order and in batches (one wake-up of a loop runs all that is waiting).
+calls both ways, in order and in batches (one wake-up of a loop runs what is waiting, up to a bound).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ HEARTBEAT_SECONDS = 0.2
 """How often the loop is asked for a sign of life."""
 BLOCKED_SECONDS = 5.0
 """After so long without one, no more time is given to a gateway that has had its time to end."""
+CALLS_AT_ONCE = 512
+"""So many are run before whatever else a loop has to do has its turn: of the edge's, for two to three milliseconds."""
 
 
 class GatewayThread:
@@ -151,10 +153,11 @@ class GatewayThread:
 
 
 class _Courier:
-    """Carries function calls to another thread, in order; one wake-up runs all that is waiting.
+    """Carries function calls to another thread, in order; one wake-up runs what is waiting, up to `CALLS_AT_ONCE`.
 
     Without a lock: `post` appends before it looks whether a wake-up is on its way, and `_run` takes
-    that note back before it looks for calls, so a call is never left without a wake-up.
+    that note back before it looks for calls, so a call is never left without a wake-up. Both may ask for one at once,
+    which costs a turn.
     """
 
     def __init__(self, wake: Callable[[Callable[[], None]], None]) -> None:
@@ -168,11 +171,7 @@ class _Courier:
             return
         self._calls.append((function, arguments))
         if not self._is_woken:
-            self._is_woken = True
-            try:
-                self._wake(self._run)
-            except (RuntimeError, trio.RunFinishedError):
-                self.end()
+            self._wake_up()
 
     @property
     def waiting_calls(self) -> int:
@@ -183,10 +182,18 @@ class _Courier:
         self._has_ended = True
         self._calls.clear()
 
+    def _wake_up(self) -> None:
+        self._is_woken = True
+        try:
+            self._wake(self._run)
+        except (RuntimeError, trio.RunFinishedError):
+            self.end()
+
     def _run(self) -> None:
         self._is_woken = False
-        # Those that wait now, and no more: as long as others came, they would keep the loop from its tasks.
-        for _ in range(len(self._calls)):
+        # Those that wait now, and not too many: a burst, or others that come meanwhile, would keep the loop from its
+        # tasks, health among them.
+        for _ in range(min(len(self._calls), CALLS_AT_ONCE)):
             if not self._calls:
                 return  # one of them has ended this
             function, arguments = self._calls.popleft()
@@ -195,6 +202,8 @@ class _Courier:
             except Exception:
                 # One call's fault must not cost the others theirs, nor end the loop beneath.
                 log.exception("a call between the loops failed")
+        if self._calls and not self._is_woken:
+            self._wake_up()
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 
 import trio
 
-from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application
-from sage_edge.app.exchange import contain, take_exchange
+from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application, contain
+from sage_edge.app.exchange import take_exchange
 from sage_edge.core.exchange import LifespanUnsupportedError, Message
 
 

@@ -37,6 +37,10 @@ class Drain:
     ) -> None:
         self.count_streams: Callable[[], int] = int
         """The worker's: how many requests are in flight."""
+        self.count_applications: Callable[[], int] = int
+        """The same of applications, whether their client is still there or not."""
+        self.when_cut: Callable[[], None] | None = None
+        """Called when what is still in flight is cut."""
         self._delay_seconds = delay_seconds
         self._limit_seconds = limit_seconds
         self._show = show
@@ -90,7 +94,7 @@ class Drain:
     async def limit(self, connections: trio.CancelScope) -> None:
         """Tell each second what is left, and cut it when the time is up."""
         await self.report()
-        self.log_cut("the drain limit is reached")
+        self.note_cut("the drain limit is reached")
         connections.cancel()
 
     async def report(self) -> None:
@@ -103,12 +107,14 @@ class Drain:
             if self._show:
                 self._show("")
 
-    def log_cut(self, reason: str) -> None:
-        """Log that what is still in flight is about to be cut, if anything is."""
+    def note_cut(self, reason: str) -> None:
+        """What is still in flight is about to be cut, which is logged if anything is."""
         if streams := self.count_streams():
             log.warning("streams cut", streams=streams, reason=reason)
         if self._tell:
             self._tell(0, streams)
+        if self.when_cut:
+            self.when_cut()
 
     def describe(self) -> str:
         """How far it is, in a line."""

@@ -11,6 +11,10 @@ REDIRECT_SECONDS = 5.0
 """How long the last answers on the plaintext port may take."""
 SPANS_SECONDS = 3.0
 """How long the last spans of requests may take to be sent."""
+LIFESPAN_SECONDS = SHUTDOWN_SECONDS + ABANDON_SECONDS + SPANS_SECONDS
+"""How long the gateway's shutdown may take with all that. One that is still there then ignores its cancellation."""
+LAST_TURNS_SECONDS = 0.1
+"""How long everything else may take to end, where the gateway does not."""
 
 GATEWAY_SECONDS = ABANDON_SECONDS + SHUTDOWN_SECONDS + SPANS_SECONDS + THREAD_STOP_SECONDS + STOP_SECONDS
 """How long a gateway that does not end can hold it up; docs/operating.md says so."""

@@ -19,6 +19,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.utils import LifespanFailureError
 
 from sage_edge.app.asgi import ASGIApplication
+from sage_edge.app.bridge import ABANDON_SECONDS
 from sage_edge.app.dispatch import GuardedDispatcher
 from sage_edge.app.lifespan import Mount
 from sage_edge.app.request_count import RequestCountLayer
@@ -32,9 +33,10 @@ from sage_edge.server.certificate_set import Names
 from sage_edge.server.collector import Collector
 from sage_edge.server.drain import Drain
 from sage_edge.server.early_signals import ENDING, HINT, EarlySignals, RepeatedSignals
-from sage_edge.server.ending import REDIRECT_SECONDS, SPANS_SECONDS
+from sage_edge.server.ending import LAST_TURNS_SECONDS, LIFESPAN_SECONDS, REDIRECT_SECONDS, SPANS_SECONDS
 from sage_edge.server.hand_over import hand_over, last_call_seconds
 from sage_edge.server.hang_up import reload_on_hang_up
+from sage_edge.server.last_resort import LastResort
 from sage_edge.server.listener import start_sharing
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.loop_watch import watch_loop
@@ -59,6 +61,7 @@ async def run(
     logs: LogWriter,
     notifier: Notifier,
     early_signals: EarlySignals,
+    end_process: Callable[[], None],
     show_drain: Callable[[str], None] | None = None,
     link: WorkerLink | None = None,
 ) -> None:
@@ -73,6 +76,7 @@ async def run(
         logs: writes the log; SIGUSR1 has it open its file anew.
         notifier: the service manager's.
         early_signals: keeps those that came before they are received here.
+        end_process: ends it here and now, with 0; for a native gateway that does not end.
         show_drain: see `Drain`; of a worker, its supervisor shows it.
         link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
 
@@ -91,9 +95,17 @@ async def run(
         dispatcher = GuardedDispatcher(health, mounts, life.readiness, startup_seconds=settings.startup_seconds)
         stack = build_stack(dispatcher, settings, life.metrics if life.is_measured else None, plan.tracer)
         lifespan = _build_lifespan(stack)
-        started, collector = trio.Event(), Collector()
+        started, served, collector = trio.Event(), trio.Event(), Collector()
+
+        async def give_up() -> None:
+            await _give_up(life, lifespan, nursery.cancel_scope, served)
+            end_process()
+
         with _suppress_startup_failure():
-            async with trio.open_nursery() as nursery:
+            async with LastResort(give_up).watching() as last_resort, trio.open_nursery() as nursery:
+                is_native = settings.gateway_loop == "trio"  # otherwise requests and lifespan are given up one by one
+                if is_native:
+                    drain.when_cut = partial(last_resort.limit, ABANDON_SECONDS)
                 _watch(nursery, life, early_signals)
                 _show(nursery, life, mounts)
                 await nursery.start(lifespan.handle_lifespan)
@@ -108,10 +120,10 @@ async def run(
                         start_sharing([*plan.sockets, *plan.redirect_sockets])
                         life.become_ready()
                         started.set()
-                log.info("stopping")
-                await lifespan.wait_for_shutdown()
-                if plan.tracer is not None:
-                    await plan.tracer.close(SPANS_SECONDS)
+                served.set()
+                if is_native:
+                    last_resort.limit(LIFESPAN_SECONDS)
+                await _stop(life, lifespan)
                 nursery.cancel_scope.cancel()
     life.readiness.advance(Phase.STOPPED)
     if dispatcher.startup_failures:
@@ -193,7 +205,7 @@ class _Life:
 
     def end_at_once(self, scope: trio.CancelScope, reason: str) -> None:
         """Cut what is in flight."""
-        self.drain.log_cut(reason)
+        self.drain.note_cut(reason)
         self.notifier.stopping("ending at once")
         scope.cancel()
 
@@ -256,6 +268,23 @@ async def _serve_redirects(life: _Life, health: ASGIApplication, started: trio.E
         drain=life.redirect_drain,
         takes_queue=lambda: life.takes_queue,
     )
+
+
+async def _stop(life: _Life, lifespan: Lifespan) -> None:
+    log.info("stopping")
+    await lifespan.wait_for_shutdown()
+    if life.plan.tracer is not None:
+        await life.plan.tracer.close(SPANS_SECONDS)
+
+
+async def _give_up(life: _Life, lifespan: Lifespan, running: trio.CancelScope, served: trio.Event) -> None:
+    """Stop what can be stopped, since the process ends beneath the rest."""
+    log.error("the gateway ignores its cancellation and is left behind", requests=life.drain.count_applications())
+    if not served.is_set() and not running.cancel_called:  # otherwise it was tried, or is not to be waited for
+        with trio.move_on_after(LIFESPAN_SECONDS):
+            await _stop(life, lifespan)
+    running.cancel()
+    await trio.sleep(LAST_TURNS_SECONDS)  # what else runs closes its sockets, and removes their paths
 
 
 def _tell_streams(link: WorkerLink, in_flight: int, cut: int) -> None:

@@ -90,7 +90,7 @@ class WebSocketExchange(AnsweringExchange):
             raise ValueError(f"{kind} is not a message of a WebSocket")
         if self.progress.is_complete:
             if not self._is_open:
-                self.deliver(self._disconnect_message())  # it is denied, and nothing else will come
+                self.deliver(self.disconnect_message())  # it is denied, and nothing else will come
             self.finish()
 
     def consume(self, size_bytes: int) -> None:
@@ -152,7 +152,8 @@ class WebSocketExchange(AnsweringExchange):
         self.finish()
         self._carrier = NO_CARRIER
 
-    def _disconnect_message(self) -> Message:
+    def disconnect_message(self) -> Message:
+        """What the application receives once it has nothing more to expect of its client."""
         code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else ABNORMAL_CLOSE
         return {"type": "websocket.disconnect", "code": code, "reason": ""}
 

@@ -123,6 +123,7 @@ class Worker:
     ) -> None:
         """Serve until `drain` has begun, and end as it says."""
         drain.count_streams = self._count_streams
+        drain.count_applications = self._count_applications
         async with trio.open_nursery() as helping:
             helping.start_soon(self._service.flusher.run)
             helping.start_soon(self._service.fairness.run)
@@ -235,6 +236,9 @@ class Worker:
 
     def _count_streams(self) -> int:
         return sum(connection.requests_in_flight for connection in self._connections)
+
+    def _count_applications(self) -> int:
+        return sum(connection.applications_running for connection in self._connections)
 
     def _count_open(self) -> int:
         """Connections and requests that there are objects of. Applications outlive their clients by a while."""

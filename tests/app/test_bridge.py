@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from sage_edge.app import bridge
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.app.rescue import RescueLayer
+from sage_edge.core.exchange import WINDOW_BYTES, ClientDisconnectedError
 from tests.app.applications import answer, echo
 from tests.app.conftest import GRACE_SECONDS, BridgedPlace, Place, run_in
 from tests.kit.asgi_calls import (
@@ -263,6 +265,58 @@ async def test_an_application_that_sent_what_the_server_cannot_send_is_cancelled
     await bridged.settle()
     assert steps == ["cancelled"]
     assert exchange.sent == []
+
+
+@pytest.mark.parametrize("waits_for", ["credit", "a message"])
+async def test_an_application_that_swallows_the_cancellation_for_what_it_sent_is_told_that_nobody_hears_it(
+    bridged: Place, waits_for: str
+) -> None:
+    told: list[object] = []
+    has_ended = Signal()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(UNSENDABLE)
+        try:
+            await asyncio.sleep(WAIT_SECONDS)
+        except asyncio.CancelledError:
+            told.append("cancelled")
+        try:
+            while waits_for == "credit":
+                await send(response_body(bytes(WINDOW_BYTES), more_body=True))
+            told.append(await receive())
+        except OSError as error:
+            told.append(type(error))
+        has_ended.set()
+
+    with pytest.raises(ValueError, match="a header that cannot be sent"):
+        await call(bridged, application, RecordingExchange())
+    await has_ended.wait()
+    assert told == ["cancelled", ClientDisconnectedError if waits_for == "credit" else HTTP_DISCONNECT]
+
+
+async def test_an_application_that_is_given_up_waits_for_no_credit(
+    bridged: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "ABANDON_SECONDS", 0.05)
+    has_begun, has_ended = Signal(), Signal()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start())
+        has_begun.set()
+        with suppress(OSError):
+            while True:
+                with suppress(asyncio.CancelledError):
+                    await send(response_body(bytes(WINDOW_BYTES), more_body=True))
+        has_ended.set()
+
+    exchange = RecordingExchange()
+    exchange.block()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, bridged, application, exchange)
+        await has_begun.wait()
+        await bridged.settle()
+        calling.cancel_scope.cancel()
+    await has_ended.wait()
 
 
 async def test_what_is_sent_after_the_call_has_ended_is_of_no_consequence(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_edge.app.exchange import contain
+from sage_edge.app.asgi import contain
 
 OTHERS = [SystemExit("no licence"), KeyboardInterrupt(), BaseExceptionGroup("of a task group", [SystemExit(1)])]
 

@@ -8,13 +8,14 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 
-from sage_edge.app.gateway_thread import HEARTBEAT_SECONDS, GatewayThread
+from sage_edge.app.gateway_thread import CALLS_AT_ONCE, HEARTBEAT_SECONDS, GatewayThread
 from tests.app.conftest import gateway_threads, run_in, running_loop_class
 from tests.kit.asgi_calls import WAIT_SECONDS, Signal
 
@@ -55,6 +56,65 @@ async def test_calls_arrive_in_order_both_ways(thread: GatewayThread) -> None:
     await has_ended.wait()
     await run_in(thread, lambda: None)
     assert arrived == back == list(range(10_000))
+
+
+BURST = 10 * CALLS_AT_ONCE
+MOST_BETWEEN = 2 * CALLS_AT_ONCE
+"""Between two turns of a task: a loop may have its own order in each."""
+
+
+def most_between(seen: list[int]) -> int:
+    """How many calls there were, at most, between two turns."""
+    return max(after - before for before, after in pairwise([0, *seen]))
+
+
+async def test_a_burst_of_calls_to_the_edge_comes_in_order_and_leaves_its_tasks_their_turn(
+    thread: GatewayThread,
+) -> None:
+    arrived: list[int] = []
+    seen: list[int] = []
+    all_are_posted = threading.Event()
+
+    def post_all() -> None:
+        for number in range(BURST):
+            thread.post_to_edge(arrived.append, number)
+        all_are_posted.set()
+
+    thread.post(post_all)
+    all_are_posted.wait(WAIT_SECONDS)  # and nothing runs here
+    with trio.fail_after(WAIT_SECONDS):
+        while len(arrived) < BURST:
+            await trio.lowlevel.checkpoint()
+            seen.append(len(arrived))
+    assert arrived == list(range(BURST))
+    assert most_between(seen) <= MOST_BETWEEN
+
+
+async def test_a_burst_of_calls_to_the_gateway_comes_in_order_and_leaves_its_tasks_their_turn(
+    thread: GatewayThread,
+) -> None:
+    arrived: list[int] = []
+    seen: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+    all_are_posted, has_seen = threading.Event(), Signal()
+
+    async def look() -> None:
+        while len(arrived) < BURST:
+            await asyncio.sleep(0)
+            seen.append(len(arrived))
+        has_seen.set()
+
+    def begin() -> None:
+        tasks.append(asyncio.get_running_loop().create_task(look()))
+        all_are_posted.wait(WAIT_SECONDS)  # and nothing runs there
+
+    thread.post(begin)
+    for number in range(BURST):
+        thread.post(arrived.append, number)
+    all_are_posted.set()
+    await has_seen.wait()
+    assert arrived == list(range(BURST))
+    assert most_between(seen) <= MOST_BETWEEN
 
 
 async def test_a_call_that_fails_costs_the_others_nothing(thread: GatewayThread, logs: Logs) -> None:

@@ -6,10 +6,12 @@ import contextvars
 
 import pytest
 import trio
+import trio.lowlevel
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
+from sage_edge.app.exchange import MESSAGES_A_TURN
 from sage_edge.app.native import NativeApplication
-from tests.kit.asgi_calls import ANSWER, HTTP_DISCONNECT, Server, http_scope, response_start
+from tests.kit.asgi_calls import ANSWER, HTTP_DISCONNECT, Server, http_scope, response_body, response_start
 from tests.kit.exchange import UNSENDABLE, RecordingExchange
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
@@ -34,6 +36,24 @@ async def test_the_application_sees_the_callers_context_variables() -> None:
     variable.set("of the caller")
     await call(application, RecordingExchange())
     assert seen == ["of the caller"]
+
+
+async def test_an_application_that_sends_in_a_loop_and_never_waits_lets_others_run_and_can_be_cancelled() -> None:
+    sent = 0
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await send(response_start())
+        for _ in range(10 * MESSAGES_A_TURN):
+            await send(response_body(more_body=True))
+            sent += 1
+
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, application, RecordingExchange())
+        while not sent:
+            await trio.lowlevel.checkpoint()
+        calling.cancel_scope.cancel()
+    assert sent < 2 * MESSAGES_A_TURN
 
 
 async def test_the_grace_period_is_kept_to_the_second(

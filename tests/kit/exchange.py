@@ -151,7 +151,8 @@ class RecordingExchange(Answer, Exchange):
             self.note_written(self._wire_bytes(message))
             self.note_sent(message)
 
-    def _disconnect_message(self) -> Message:
+    def disconnect_message(self) -> Message:
+        """What the application receives once it has nothing more to expect of its client."""
         if self.scope["type"] == "http":
-            return super()._disconnect_message()
+            return super().disconnect_message()
         return {"type": "websocket.disconnect", "code": 1006}
