@@ -274,12 +274,12 @@ def serve(configuration: Configuration) -> None:
 @contextmanager
 def _logged_early_end() -> Iterator[None]:
     """Log that a signal has ended the preparation, which is a clean end."""
-    import structlog
+    from sage_edge.core.logger import EdgeLogger
 
     try:
         yield
     except EndedBySignal as ended:
-        structlog.get_logger("sage_edge").info("ending at once", signal=str(ended))
+        EdgeLogger("sage_edge").info("ending at once", signal=str(ended))
 
 
 def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
@@ -289,8 +289,7 @@ def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
 
 def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> None:
     """Say what is served where: a table for people, a log line for machines."""
-    import structlog
-
+    from sage_edge.core.logger import EdgeLogger
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
@@ -298,7 +297,7 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
     rows += describe_page("status", [describe_address(sock) for sock in plan.admin_listener.sockets], "/")
     rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
-        structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
+        EdgeLogger("sage_edge").info("serving", version=__version__, rows=rows)
     else:
         with suppress(OSError):  # nobody reads it, or its file is on a full disk: that is no reason not to serve
             print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)

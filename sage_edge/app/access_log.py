@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, name_client
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.logger import EdgeLogger
 
 ACCESS_LOG = "sage_edge.access"
-access_log = structlog.get_logger(ACCESS_LOG)
+access_log = EdgeLogger(ACCESS_LOG)
 """What connections refuse themselves is told here, too (`server.refusal`)."""
 LONGEST_TARGET = 1024
 """So much of a path, with its query where that is told: a client chooses how long it is."""

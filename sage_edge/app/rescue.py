@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, send_error
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 class RescueLayer:

@@ -14,7 +14,6 @@ from time import time_ns
 from typing import Any
 from uuid import uuid4
 
-import structlog
 import trio
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -27,9 +26,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sage_edge import __version__
 from sage_edge.app.tracing import Headers
 from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.tracing import SCHEMA_URL, Attributes, Outcome
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 EXPORTERS = "opentelemetry_traces_exporter"
 """The group of entry points by which exporters are installed."""
