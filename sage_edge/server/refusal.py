@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.app.access_log import access_log, show_target
+from sage_edge.app.access_log import access_log
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
 from sage_edge.app.request_id import with_request_id
 from sage_edge.core.exchange import NO_MOUNT, Cause
+from sage_edge.core.printable import shorten
 from sage_edge.server.carrier import Host
 
 _CREDENTIALS = re.compile(rb"^((?:[^/?@]*//)?)[^/?]*@")
@@ -77,13 +78,13 @@ def _note(
     **more: str,
 ) -> Field:
     field, _ = with_request_id(list(asked.fields))
-    path = show_target(_CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]))
+    path = shorten(_CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]).decode("latin-1"))
     numbered = {} if stream is None else {"stream": stream}
     access_log.info(
         "request",
         client=name_client(host.client),
         protocol=f"HTTP/{protocol}",
-        method=asked.method,
+        method=shorten(asked.method),
         path=path,
         status=status.value if status else "-",
         received_bytes=0,
