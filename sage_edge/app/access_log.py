@@ -11,6 +11,7 @@ from typing import Any
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, name_client
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.app.metrics import OTHER_METHOD, WEBSOCKET
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.printable import shorten
 
@@ -46,7 +47,7 @@ class AccessLogLayer:
         fields: dict[str, Any] = {
             "client": name_client(scope.get("client")),
             "protocol": f"HTTP/{scope['http_version']}",
-            "method": shorten(scope.get("method", "WEBSOCKET")),
+            "method": show_method(scope.get("method")),
             "path": shorten(target.decode("latin-1")),
             "status": exchange.status or "-",
             "received_bytes": exchange.received_bytes,
@@ -69,6 +70,13 @@ class AccessLogLayer:
         if exchange.stream_id is not None:
             fields["stream"] = exchange.stream_id
         access_log.info("request", **fields)
+
+
+def show_method(method: str | None) -> str:
+    """A request's method as a line has it; None is a WebSocket's, and nothing that a client makes up looks like it."""
+    if method is None:
+        return WEBSOCKET
+    return OTHER_METHOD if method == WEBSOCKET else shorten(method)
 
 
 def _milliseconds(seconds: float) -> float:

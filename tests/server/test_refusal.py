@@ -74,6 +74,7 @@ def say(data: bytes, **limits: Any) -> tuple[FakeHost, bytes]:
         (b"CONNECT me:secret@a:443 HTTP/1.1\r\nhost: a\r\n\r\n", 400, "CONNECT", "a:443"),
         (b"GET /@me HTTP/1.1\r\n\r\n", 400, "GET", "/@me"),
         (b"MADE /up HTTP/1.1\r\n\r\n", 400, "MADE", "/up"),
+        (b"WEBSOCKET /up HTTP/1.1\r\n\r\n", 400, "other", "/up"),
         (b"M" * 4000 + b" /up HTTP/1.1\r\n\r\n", 400, "M" * 1024 + "…", "/up"),
         (b"GET\r\n\r\n", 400, "-", "-"),
     ],
