@@ -226,7 +226,7 @@ def serve(configuration: Configuration) -> None:
     import trio
 
     from sage_edge.server.activation import PassedSockets
-    from sage_edge.server.logs import background_logs
+    from sage_edge.server.logs import background_logs, is_on_terminal
     from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
@@ -239,7 +239,7 @@ def serve(configuration: Configuration) -> None:
     if link is not None:
         # From now on it can be sent signals.
         link.say("started", limits=vars(TimeLimits.of(configuration.settings)))
-    is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
+    is_terminal = is_on_terminal() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))

@@ -7,6 +7,7 @@ gateway may set up otherwise: then it has its own lines elsewhere, and the edge'
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -68,14 +69,14 @@ def configure_logs(
 
     Args:
         level: the least severe level that is logged.
-        line_format: text, coloured on a terminal, or json, one object a line.
+        line_format: text, coloured on a terminal unless NO_COLOR is set, or json, one object a line.
         writer: takes the lines; None writes them to stderr at once.
         silent: the name of a logger of the edge's whose lines are left out.
 
     Returns:
         What took the edge's lines before.
     """
-    render: Processor = render_json if line_format == "json" else TextRenderer(has_colors=_is_terminal(writer))
+    render: Processor = render_json if line_format == "json" else TextRenderer(has_colors=_has_colors(writer))
     _configure_gateways_logs(level, render, writer)
     return send_lines(_EdgeLines(level, render, writer, silent))
 
@@ -206,5 +207,11 @@ class ProblemHandler(logging.Handler):
         self._problems.note(Problem(record.created, record.levelname.lower(), text, worker))
 
 
-def _is_terminal(writer: LogWriter | None) -> bool:
-    return (writer is None or not writer.has_file) and sys.stderr is not None and sys.stderr.isatty()
+def is_on_terminal() -> bool:
+    """Whether stderr is a terminal, and one that does what escape sequences say."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _has_colors(writer: LogWriter | None) -> bool:
+    """Unless whoever sits there wants none (https://no-color.org)."""
+    return (writer is None or not writer.has_file) and is_on_terminal() and not os.environ.get("NO_COLOR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import logging.config
@@ -29,6 +30,38 @@ def as_it_was() -> Iterator[None]:
     """Undo what `configure_logs` does to the process."""
     with restored_logging():
         yield
+
+
+class Terminal(io.StringIO):
+    """As it would be standard error."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "dumb"}, False),
+        ({"NO_COLOR": "1"}, False),
+        ({"NO_COLOR": ""}, True),
+    ],
+    ids=str,
+)
+def test_a_terminal_has_colours_unless_it_or_its_user_can_do_without(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], is_coloured: bool
+) -> None:
+    for name in ("TERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    configure_logs("info", "text")
+    EdgeLogger("sage_edge.test").info("said")
+    logging.getLogger("a.library").info("said")
+    lines = terminal.getvalue().splitlines()
+    assert ["\x1b[" in line for line in lines] == [is_coloured] * 2
 
 
 def raise_and_log(log: Any) -> None:
