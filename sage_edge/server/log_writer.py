@@ -6,6 +6,7 @@ nobody reads, a full disk or a closed descriptor costs lines, and nothing else. 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -139,7 +140,16 @@ class LogWriter:
     def _open(self) -> int:
         if self._path is None:
             return 2
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            # A pipe without a reader would be waited for, with the start and every signal; so it is a fault.
+            descriptor = os.open(self._path, flags | os.O_NONBLOCK, MODE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, "it is a socket, or a pipe that nobody reads") from None
+            raise
+        os.set_blocking(descriptor, True)
+        return descriptor
 
     def _run(self) -> None:
         while self._wait():

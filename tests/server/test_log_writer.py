@@ -18,6 +18,7 @@ import pytest
 
 from sage_edge.server import log_writer
 from sage_edge.server.log_writer import LogWriter
+from tests.kit.captured_logs import captured_logs
 from tests.kit.edge import PROJECT
 from tests.kit.eventually import eventually
 
@@ -101,6 +102,24 @@ def test_a_file_that_was_moved_away_is_opened_anew_when_asked_and_no_line_is_los
         writer.put("after")
     assert (tmp_path / "log.1").read_text() == "before\nstill the old one\n"
     assert path.read_text() == "after\n"
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe that nobody reads"):
+        LogWriter(tmp_path / "pipe").start()
+
+
+def test_where_a_pipe_without_a_reader_has_taken_its_place_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with captured_logs() as lines, writing(path) as writer:
+        path.rename(tmp_path / "old")
+        os.mkfifo(path)
+        writer.reopen()
+        assert eventually(lambda: bool(lines))
+        writer.put("still here")
+    assert [line["reason"] for line in lines] == ["it is a socket, or a pipe that nobody reads"]
+    assert (tmp_path / "old").read_text() == "still here\n"
 
 
 def test_where_it_cannot_be_opened_anew_the_old_file_stays(tmp_path: Path) -> None:

@@ -168,6 +168,15 @@ def test_a_log_file_that_cannot_be_opened_is_reported_with_all_else(tmp_path: Pa
     assert "no_such_module" in result.stderr
 
 
+def test_a_log_file_that_is_a_pipe_without_a_reader_is_a_fault_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = run_edge("serve", "--log-file", str(tmp_path / "pipe"), "--port", "0", "--gateway", GATEWAY)
+    assert result.returncode == 3
+    assert (
+        f"error: --log-file: cannot open {tmp_path}/pipe: it is a socket, or a pipe that nobody reads" in result.stderr
+    )
+
+
 def test_a_path_and_query_of_a_clients_choice_make_no_line_long() -> None:
     with observed_edge("--access-log-query") as (edge, _), edge.client() as client:
         client.get("/scope/" + "p" * 2000, params={"q": "q" * 2000})
