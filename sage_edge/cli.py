@@ -236,7 +236,7 @@ def serve(configuration: Configuration) -> None:
     import trio
 
     from sage_edge.server.activation import PassedSockets
-    from sage_edge.server.logs import background_logs
+    from sage_edge.server.logs import background_logs, is_on_terminal
     from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
@@ -249,7 +249,7 @@ def serve(configuration: Configuration) -> None:
     if link is not None:
         # From now on it can be sent signals.
         link.say("started", limits=vars(TimeLimits.of(configuration.settings)))
-    is_terminal = sys.stderr is not None and sys.stderr.isatty() and configuration.settings.log_format == "text"
+    is_terminal = is_on_terminal() and configuration.settings.log_format == "text"
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
         early_signals.begin_to_prepare()
         configuration = replace(configuration, faults=(*configuration.faults, *faults))
@@ -291,12 +291,12 @@ def serve(configuration: Configuration) -> None:
 @contextmanager
 def _logged_early_end() -> Iterator[None]:
     """Log that a signal has ended the preparation, which is a clean end."""
-    import structlog
+    from sage_edge.core.logger import EdgeLogger
 
     try:
         yield
     except EndedBySignal as ended:
-        structlog.get_logger("sage_edge").info("ending at once", signal=str(ended))
+        EdgeLogger("sage_edge").info("ending at once", signal=str(ended))
 
 
 def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
@@ -306,8 +306,7 @@ def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
 
 def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> None:
     """Say what is served where: a table for people, a log line for machines."""
-    import structlog
-
+    from sage_edge.core.logger import EdgeLogger
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)
@@ -315,7 +314,7 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
     rows += describe_page("status", [describe_address(sock) for sock in plan.admin_listener.sockets], "/")
     rows += describe_redirects([describe_address(sock) for sock in plan.redirect_sockets])
     if plan.settings.log_format == "json":
-        structlog.get_logger("sage_edge").info("serving", version=__version__, rows=rows)
+        EdgeLogger("sage_edge").info("serving", version=__version__, rows=rows)
     else:
         with suppress(OSError):  # nobody reads it, or its file is on a full disk: that is no reason not to serve
             print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, name_client
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.app.metrics import OTHER_METHOD, WEBSOCKET
+from sage_edge.core.logger import EdgeLogger
+from sage_edge.core.printable import shorten
 
 ACCESS_LOG = "sage_edge.access"
-access_log = structlog.get_logger(ACCESS_LOG)
+access_log = EdgeLogger(ACCESS_LOG)
 """What connections refuse themselves is told here, too (`server.refusal`)."""
-LONGEST_TARGET = 1024
-"""So much of a path, with its query where that is told: a client chooses how long it is."""
 
 
 class AccessLogLayer:
@@ -48,8 +47,8 @@ class AccessLogLayer:
         fields: dict[str, Any] = {
             "client": name_client(scope.get("client")),
             "protocol": f"HTTP/{scope['http_version']}",
-            "method": scope.get("method", "WEBSOCKET"),
-            "path": show_target(target),
+            "method": show_method(scope.get("method")),
+            "path": shorten(target.decode("latin-1")),
             "status": exchange.status or "-",
             "received_bytes": exchange.received_bytes,
             "sent_bytes": exchange.passed_on_bytes,
@@ -73,10 +72,11 @@ class AccessLogLayer:
         access_log.info("request", **fields)
 
 
-def show_target(target: bytes) -> str:
-    """A path, and perhaps its query, as a line has it: no longer than `LONGEST_TARGET`."""
-    text = target.decode("latin-1")
-    return text if len(text) <= LONGEST_TARGET else f"{text[:LONGEST_TARGET]}…"
+def show_method(method: str | None) -> str:
+    """A request's method as a line has it; None is a WebSocket's, and nothing that a client makes up looks like it."""
+    if method is None:
+        return WEBSOCKET
+    return OTHER_METHOD if method == WEBSOCKET else shorten(method)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, NotAwaitableError, Receive, Scope, Send, call_application, contain
@@ -32,8 +31,9 @@ from sage_edge.core.exchange import (
     own_message,
     received_cost_bytes,
 )
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 ABANDON_SECONDS = 5.0
 """How long a cancelled application is waited for before its request is given up."""

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-import structlog
 import trio
 from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
@@ -19,10 +18,11 @@ from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
 from sage_edge.app.exchange import note_mount
 from sage_edge.app.lifespan import Mount, MountLifespan
 from sage_edge.core.exchange import HEALTH_MOUNT
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.routing import RequestLine, Route, Target, decide
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 SHUTDOWN_SECONDS = 10.0
 """How long a mount's lifespan may take to shut down."""

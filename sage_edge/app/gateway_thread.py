@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.recent import RecentMaximum
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 HEARTBEAT_SECONDS = 0.2
 """How often the loop is asked for a sign of life."""
@@ -199,9 +199,9 @@ class _Courier:
             function, arguments = self._calls.popleft()
             try:
                 function(*arguments)
-            except Exception:
+            except Exception as error:
                 # One call's fault must not cost the others theirs, nor end the loop beneath.
-                log.exception("a call between the loops failed")
+                log.error("a call between the loops failed", exc_info=error)
         if self._calls and not self._is_woken:
             self._wake_up()
 
@@ -210,8 +210,8 @@ class _Courier:
 def _contained() -> Iterator[None]:
     try:
         yield
-    except (Exception, SystemExit, KeyboardInterrupt):
-        log.exception("the gateway's event loop was interrupted")
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        log.error("the gateway's event loop was interrupted", exc_info=error)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -6,14 +6,14 @@ and a client that vanished is only found out by writing to it. One task looks af
 
 from __future__ import annotations
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange, WriteBetween
 from sage_edge.core.heartbeat import COMMENT, Silence
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 LOOKS_PER_SILENCE = 4
 """How often it is looked at the streams: a comment is late by a quarter of the silence at most."""

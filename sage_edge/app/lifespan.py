@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication, Scope
 from sage_edge.core.exchange import LifespanUnsupportedError, Message
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,25 @@ from sage_edge.core.metric_families import GENERATION_BOUNDS, Metrics
 from sage_edge.core.metrics import Histogram
 from sage_edge.core.timeline import EventMeter
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "WEBSOCKET"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
 OTHER_METHOD = "other"
+WEBSOCKET = "WEBSOCKET"
+"""Told in place of a WebSocket's method. A request's own method may be spelled so, and is another."""
 NO_STATUS = "none"
 COUNTED_AT_ONCE = 64
 """Requests that have ended, counted together where nobody has asked for the figures before."""
 
-_Key = tuple[str, str, str, int]
-"""Mount, protocol, method and status."""
+_Key = tuple[str, str, str | None, int]
+"""Mount, protocol, method (None is a WebSocket's) and status."""
 _Ended = tuple[_Key, int, int, float, float | None]
 """Its key, bytes received and sent, and seconds to its end and to its first byte, where there was one."""
+
+
+def label_method(method: str | None) -> str:
+    """A request's method as figures have it; None is a WebSocket's."""
+    if method is None:
+        return WEBSOCKET
+    return method if method in METHODS else OTHER_METHOD
 
 
 class MetricsLayer:
@@ -66,7 +75,7 @@ class MetricsLayer:
         now, first_byte_at = timeline.clock(), timeline.first_byte_at
         self._ended.append(
             (
-                (exchange.mount, scope["http_version"], scope.get("method", "WEBSOCKET"), exchange.status),
+                (exchange.mount, scope["http_version"], scope.get("method"), exchange.status),
                 exchange.received_bytes,
                 exchange.sent_bytes if exchange.cause is None else exchange.passed_on_bytes,
                 now - timeline.began_at,
@@ -101,8 +110,8 @@ class MetricsLayer:
             seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)
             seconds.observe(now - exchange.timeline.lost_at)
 
-    def _find_kind(self, mount: str, protocol: str, method: str, status: int) -> _Kind:
-        label = method if method in METHODS else OTHER_METHOD
+    def _find_kind(self, mount: str, protocol: str, method: str | None, status: int) -> _Kind:
+        label = label_method(method)
         if label == OTHER_METHOD:  # a client could make up any number of methods
             return _Kind(self._metrics, mount, protocol, label, status)
         kind = self._kinds[mount, protocol, method, status] = _Kind(self._metrics, mount, protocol, label, status)

@@ -7,13 +7,13 @@ request has it, the gateway's own among them. `traceparent` (W3C Trace Context) 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from random import getrandbits
 from time import time_ns
 
 import structlog
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.own_random import own_random
 from sage_edge.core.request_id import is_sane_request_id, new_request_id
 
 HEADER = b"x-request-id"
@@ -28,7 +28,7 @@ def with_request_id(headers: list[Field]) -> tuple[Field, list[Field]]:
     if len(given) == 1 and is_sane_request_id(given[0][1]):
         return given[0], headers
     # Random enough: an id is no secret, and its numbers come at a twentieth of the system's price.
-    field = (HEADER, new_request_id(time_ns() // 1_000_000, getrandbits(74)).encode())
+    field = (HEADER, new_request_id(time_ns() // 1_000_000, own_random.getrandbits(74)).encode())
     kept = [each for each in headers if each[0] != HEADER] if given else headers
     return field, [*kept, field]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, send_error
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.logger import EdgeLogger
+from sage_edge.core.printable import shorten
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 class RescueLayer:
@@ -36,11 +36,11 @@ class RescueLayer:
             if exchange.is_abandoned:  # nobody is left to be told
                 log.debug("request ended after its client left", error=repr(error))
                 return
-            log.error("request failed", path=scope["path"], exc_info=error)
+            log.error("request failed", path=shorten(scope["path"]), exc_info=error)
         else:
             if exchange.progress.has_started or exchange.is_client_gone:
                 return
-            log.error("request failed", path=scope["path"], reason="the gateway returned without an answer")
+            log.error("request failed", path=shorten(scope["path"]), reason="the gateway returned without an answer")
         if not exchange.progress.has_started and not exchange.is_client_gone:
             detail = "The gateway failed to answer this request."
             await send_error(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, detail)

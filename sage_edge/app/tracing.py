@@ -17,6 +17,7 @@ from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_heade
 from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.core.authority import read_authority
 from sage_edge.core.exchange import NO_MOUNT
+from sage_edge.core.printable import shorten
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.core.tracing import FIRST_EVENT, Attributes, Outcome, describe_method, find_error, name_span
 
@@ -117,18 +118,18 @@ def _describe_request(scope: Scope, method: str) -> Attributes:
     attributes: dict[str, str | int | Sequence[str]] = {
         **describe_method(method),
         "url.scheme": scope["scheme"],
-        "url.path": scope["raw_path"].decode("latin-1"),
+        "url.path": shorten(scope["raw_path"].decode("latin-1")),
         "network.protocol.version": scope["http_version"],
     }
     if client := scope.get("client"):
         attributes["client.address"] = client[0]
     if agent := find_header(scope, b"user-agent"):
-        attributes["user_agent.original"] = agent.decode("latin-1")
+        attributes["user_agent.original"] = shorten(agent.decode("latin-1"))
     if request_id := scope[EXCHANGE].request_id:
         attributes["http.request.header.x-request-id"] = (request_id,)
     if authority := read_authority(find_header(scope, b"host") or b""):
         host, port = authority
-        attributes["server.address"] = host.decode("latin-1")
+        attributes["server.address"] = shorten(host.decode("latin-1"))
         if port is not None:
             attributes["server.port"] = port
     return attributes

@@ -6,6 +6,15 @@ CONTINUED = "    "
 """What the lines of a text begin with, behind its first."""
 
 
+LONGEST_TEXT = 1024
+"""So much of a client's text is kept and told: it chooses how long its path, method and the like are."""
+
+
+def shorten(text: str) -> str:
+    """A text that is no longer than `LONGEST_TEXT`, and the mark of what is left out."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+
+
 def escape_unprintable(text: str) -> str:
     """The text on one line, with what moves a cursor, turns the direction of writing or cannot be seen as escapes."""
     if text.isprintable():

@@ -5,7 +5,7 @@ Decides only: time is passed in, and nothing is started here.
 
 from __future__ import annotations
 
-import random
+from sage_edge.core.own_random import own_random
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
@@ -66,4 +66,4 @@ def most_bytes(limit_bytes: int, ready_bytes: int) -> float:
 
 def vary(limit: int) -> int:
     """A limit, moved by up to a tenth: workers that started together are not to leave together."""
-    return max(1, round(limit * random.uniform(0.9, 1.1)))  # noqa: S311
+    return max(1, round(limit * own_random.uniform(0.9, 1.1)))

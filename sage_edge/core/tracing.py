@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sage_edge.core.exchange import Cause
+from sage_edge.core.printable import shorten
 
 Attributes = Mapping[str, str | int | Sequence[str]]
 
@@ -47,7 +48,7 @@ def describe_method(method: str) -> Attributes:
     """A request's method. Those that clients make up count as one, and are told beside it."""
     if method in KNOWN_METHODS:
         return {"http.request.method": method}
-    return {"http.request.method": OTHER_METHOD, "http.request.method_original": method}
+    return {"http.request.method": OTHER_METHOD, "http.request.method_original": shorten(method)}
 
 
 def name_span(method: str, mount: str | None) -> str:

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
 from sage_edge.core.errors import Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
 from sage_edge.server.tls_extension import ShownCertificate
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 ContextChooser = Callable[[str | None], ShownCertificate]
 """What a client is shown, by the server name that it asks for; None where it asks for none."""

@@ -15,17 +15,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_faults import certificate_text
 from sage_edge.server.certificate_set import CertificateSet, Names, ServedCertificate, load_certificates
 from sage_edge.server.certificates import file_fault
 from sage_edge.server.tls import TLSFiles, expiry_warning
 from sage_edge.server.tls_extension import ShownCertificate
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 POLL_SECONDS = 0.5
 """How often the files are looked at. They are loaded once two looks in a row have found them the same, so that a pair

@@ -25,6 +25,7 @@ from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.certificate_set import ContextChooser
@@ -38,7 +39,7 @@ from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
 from sage_edge.server.transport import Plaintext, Transport
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 TURN_BYTES = 64 * 1024
 """What a connection writes at once, before it lets the others go on."""

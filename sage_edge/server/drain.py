@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 import trio
 
-log = structlog.get_logger(__name__)
+from sage_edge.core.logger import EdgeLogger
+
+log = EdgeLogger(__name__)
 
 REPORT_SECONDS = 1.0
 """How often it is told what is left."""

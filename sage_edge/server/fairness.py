@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import structlog
 import trio
 
 from sage_edge.core.budgets import ClientAccount
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 SHARE_SECONDS = 0.004
 """What an address may take of a turn before its other connections wait."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.notify import Notifier
 from sage_edge.server.worker_link import WorkerLink
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 async def reload_on_hang_up(

@@ -13,14 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.hand_over import take_over
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 BACKLOG = 1024
 ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}

@@ -6,8 +6,8 @@ nobody reads, a full disk or a closed descriptor costs lines, and nothing else. 
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import logging
 import os
 import select
 import stat
@@ -19,11 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import structlog
-
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.problems import Problems
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 QUEUED_BYTES = 4 * 2**20
 """What may wait to be written."""
@@ -41,8 +40,8 @@ MODE = 0o640
 _started: weakref.WeakSet[LogWriter] = weakref.WeakSet()
 
 
-class LogWriter(logging.Handler):
-    """A handler that queues lines for its thread. `start` it, and `close` it at the end.
+class LogWriter:
+    """Queues lines for its thread. `start` it, and `close` it at the end.
 
     Args:
         path: a file to append to; None for standard error.
@@ -53,7 +52,6 @@ class LogWriter(logging.Handler):
     """
 
     def __init__(self, path: Path | None) -> None:
-        super().__init__()
         self._path = path
         self._descriptor = -1
         self._batch_bytes = BATCH_BYTES
@@ -94,16 +92,6 @@ class LogWriter(logging.Handler):
             self._wants_reopening = True
             self._changed.notify()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record's line, or drop it."""
-        try:
-            text = self.format(record)
-        except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
-            with self._changed:
-                self.dropped += 1
-            return
-        self.put(text)
-
     def put(self, text: str) -> None:
         """Queue a line, without its end, or drop it. Any thread may."""
         line = f"{text}\n".encode("utf-8", "backslashreplace")
@@ -118,6 +106,11 @@ class LogWriter(logging.Handler):
             self._lines.append(line)
             if len(self._lines) == 1:
                 self._changed.notify()
+
+    def drop(self) -> None:
+        """Count a line that could not be made. Any thread may."""
+        with self._changed:
+            self.dropped += 1
 
     def show(self, line: str) -> None:
         """Show a line on the terminal that the next one, or the next of the log, takes the place of.
@@ -135,7 +128,6 @@ class LogWriter(logging.Handler):
             self._changed.notify()
         if not was_closing and self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
-        super().close()
 
     def note_fork(self) -> None:
         """Write at once from here on: this is a forked child. What waited is its parent's to write."""
@@ -148,7 +140,16 @@ class LogWriter(logging.Handler):
     def _open(self) -> int:
         if self._path is None:
             return 2
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            # A pipe without a reader would be waited for, with the start and every signal; so it is a fault.
+            descriptor = os.open(self._path, flags | os.O_NONBLOCK, MODE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(errno.ENXIO, "it is a socket, or a pipe that nobody reads") from None
+            raise
+        os.set_blocking(descriptor, True)
+        return descriptor
 
     def _run(self) -> None:
         while self._wait():

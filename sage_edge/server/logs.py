@@ -1,23 +1,36 @@
-"""How log lines look and where they go: the edge's own, the gateway's and libraries' in one place."""
+"""How log lines look and where they go: the edge's own, the gateway's and libraries' in one place.
+
+The edge's come by a way of their own (`core.logger`). The others come by Python's `logging`, or structlog, which a
+gateway may set up otherwise: then it has its own lines elsewhere, and the edge's stay here.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, get_args
 
 import structlog
+from structlog.processors import format_exc_info
 from structlog.stdlib import ProcessorFormatter
-from structlog.typing import EventDict, Processor, ProcessorReturnValue
+from structlog.typing import Processor
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
+from sage_edge.core.logger import Level, TakeLine, send_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_lines import TextRenderer, render_json
 from sage_edge.server.log_writer import LogWriter
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The least severe first."""
+
+add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 @contextmanager
@@ -37,87 +50,138 @@ def background_logs(settings: Settings) -> Iterator[tuple[LogWriter, list[Fault]
         return
     root = logging.getLogger()
     before = root.handlers[:]
-    configure_logs(settings.log_level, settings.log_format, writer)
-    access_log = logging.getLogger(ACCESS_LOG)
-    access_log.disabled = not settings.access_log
+    silent = None if settings.access_log else ACCESS_LOG
+    took_lines = configure_logs(settings.log_level, settings.log_format, writer, silent=silent)
     try:
         yield writer, []
     finally:
-        access_log.disabled = False
         root.handlers[:] = before
+        send_lines(took_lines)
         writer.close()
 
 
-def configure_logs(level: str, line_format: Literal["text", "json"], writer: LogWriter | None = None) -> None:
+def configure_logs(
+    level: Level, line_format: Literal["text", "json"], writer: LogWriter | None = None, *, silent: str | None = None
+) -> TakeLine:
     """Send every log line to one place in one format.
 
     Set up before a gateway is imported: `logging.basicConfig` in it then does nothing.
 
     Args:
-        level: the least severe level that is logged: debug, info, warning or error.
-        line_format: text, coloured on a terminal, or json, one object a line.
+        level: the least severe level that is logged.
+        line_format: text, coloured on a terminal unless NO_COLOR is set, or json, one object a line.
         writer: takes the lines; None writes them to stderr at once.
+        silent: the name of a logger of the edge's whose lines are left out.
+
+    Returns:
+        What took the edge's lines before.
     """
+    render: Processor = render_json if line_format == "json" else TextRenderer(has_colors=_has_colors(writer))
+    _configure_gateways_logs(level, render, writer)
+    return send_lines(_EdgeLines(level, render, writer, silent))
+
+
+def _configure_gateways_logs(level: Level, render: Processor, writer: LogWriter | None) -> None:
+    """Have the lines of `logging` and structlog look and go as the edge's, for whoever does not set them up anew."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_time,
     ]
-    render: Processor = render_json if line_format == "json" else TextRenderer(has_colors=_is_terminal(writer))
     formatter = ProcessorFormatter(
         foreign_pre_chain=shared,
         # A traceback is without the values of variables: clients' keys are among them.
-        processors=[ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, render],
+        processors=[ProcessorFormatter.remove_processors_meta, format_exc_info, render],
     )
-    handler = logging.StreamHandler(sys.stderr) if writer is None else writer
+    handler = logging.StreamHandler(sys.stderr) if writer is None else WriterHandler(writer)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler] if writer is None else [handler, ProblemHandler(writer.problems)]
     root.setLevel(level.upper())
-    wrap = ProcessorFormatter.wrap_for_formatter if writer is None else _Shortcut(writer, render, root)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            wrap,
+            ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
 
 
-class _Shortcut:
-    """The last step of a line of the edge's: to the `logging` module, or for one of the access log, to the writer.
+class _EdgeLines:
+    """Takes what the edge's loggers say, and makes lines of it.
 
-    Each request has one, and a record of that module costs more than all else. Whoever else listens there gets it.
+    Each request has one: a record of the `logging` module costs more than all else.
 
     Args:
-        writer: one of the root's handlers.
-        render: makes the line, as the writer's formatter does.
-        root: whose handlers are ours.
+        level: the least severe that is wanted.
+        render: makes a line.
+        writer: takes it; None for stderr.
+        silent: the name of a logger that is left out.
     """
 
-    def __init__(self, writer: LogWriter, render: Processor, root: logging.Logger) -> None:
-        self._writer = writer
+    def __init__(self, level: Level, render: Processor, writer: LogWriter | None, silent: str | None) -> None:
+        self._wanted = frozenset(LEVELS[LEVELS.index(level) :])
         self._render = render
-        self._root = root
-        self._handlers = root.handlers[:]
+        self._put: Callable[[str], None] = _write_to_stderr if writer is None else writer.put
+        self._problems = None if writer is None else writer.problems
+        self._silent = silent
 
-    def __call__(self, logger: Any, method: str, fields: EventDict) -> ProcessorReturnValue:
-        """Take a line that is to be logged."""
-        if (
-            logger.name != ACCESS_LOG
-            or method != "info"
-            or logger.filters
-            or logger.handlers
-            or self._root.handlers != self._handlers
-        ):
-            return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
-        self._writer.put(str(self._render(logger, method, fields)))
-        raise structlog.DropEvent
+    def __call__(self, logger: str, level: Level, fields: dict[str, Any]) -> None:
+        """Take one."""
+        if level not in self._wanted or logger == self._silent:
+            return
+        structlog.contextvars.merge_contextvars(None, level, fields)
+        if self._problems is not None and level in ("warning", "error"):
+            text = describe_problem(str(fields["event"]), fields)
+            self._problems.note(Problem(time.time(), level, text, fields.get("worker")))
+        fields["level"], fields["logger"] = level, logger
+        add_time(None, level, fields)
+        if "exc_info" in fields:
+            _show_exception(fields)
+        self._put(str(self._render(None, level, fields)))
+
+
+def _show_exception(fields: dict[str, Any]) -> None:
+    """Tell a traceback as text. An exception of a gateway's may do anything when it is looked at."""
+    error = fields["exc_info"]
+    try:
+        format_exc_info(None, "", fields)
+    except Exception:
+        fields["exception"] = f"{type(error).__name__}, which cannot be shown"
+
+
+def _write_to_stderr(line: str) -> None:
+    if sys.stderr is not None:
+        with suppress(OSError):  # a full disk, or nobody who reads
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+class WriterHandler(logging.Handler):
+    """Has lines of the `logging` module written in the background.
+
+    Whoever configures that module anew closes all handlers; the writer goes on.
+
+    Args:
+        writer: takes them.
+    """
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record's line, or drop it."""
+        try:
+            line = self.format(record)
+        except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
+            self._writer.drop()
+        else:
+            self._writer.put(line)
 
 
 class ProblemHandler(logging.Handler):
@@ -143,5 +207,11 @@ class ProblemHandler(logging.Handler):
         self._problems.note(Problem(record.created, record.levelname.lower(), text, worker))
 
 
-def _is_terminal(writer: LogWriter | None) -> bool:
-    return (writer is None or not writer.has_file) and sys.stderr is not None and sys.stderr.isatty()
+def is_on_terminal() -> bool:
+    """Whether stderr is a terminal, and one that does what escape sequences say."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _has_colors(writer: LogWriter | None) -> bool:
+    """Unless whoever sits there wants none (https://no-color.org)."""
+    return (writer is None or not writer.has_file) and is_on_terminal() and not os.environ.get("NO_COLOR")

@@ -6,13 +6,13 @@ keeps the interpreter's lock, as a regular expression does; and an application i
 
 from __future__ import annotations
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.recent import RecentMaximum
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """How often it is looked at. A shorter delay is missed where it falls between, and none that is longer."""

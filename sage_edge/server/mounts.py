@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge import __version__
@@ -16,6 +15,7 @@ from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.app.health import MountSummary, build_health_app
 from sage_edge.app.lifespan import Mount
 from sage_edge.app.native import NativeApplication
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.settings import Settings
@@ -23,7 +23,7 @@ from sage_edge.server.gateway import Gateway
 from sage_edge.server.metrics_sources import observe_gateway, observe_mount
 from sage_edge.server.readiness_checks import check_lag
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 THREAD_STOP_SECONDS = 5.0
 """How long a gateway's thread is waited for at the end."""

@@ -11,10 +11,11 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping
 
-import structlog
 import trio
 
-log = structlog.get_logger(__name__)
+from sage_edge.core.logger import EdgeLogger
+
+log = EdgeLogger(__name__)
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"

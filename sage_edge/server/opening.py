@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import name_client
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
@@ -22,7 +22,7 @@ from sage_edge.server.metrics_handshake import measured_handshake
 from sage_edge.server.proxy_protocol import ProxyHeader, ProxyProtocolError
 from sage_edge.server.transport import TLSTransport
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 LAST_OPENING_SECONDS = 3.0
 """How long a connection has to come to its protocol once the drain has begun."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
-import structlog
 import trio
 
 from sage_edge.core.bind import Bind, TCPBind
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.listener import SocketAddress, describe_address, open_listeners, resolve
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 RETRY_SECONDS = 1.0
 """How often an address that is taken is tried again."""

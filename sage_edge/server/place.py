@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.supervision import RestartPolicy
 from sage_edge.server.worker_process import WorkerProcess
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 class Place:

@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-import structlog
-
 from sage_edge.core.bind import Bind, SystemdBind
 from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.core.settings import Settings, option_of
 from sage_edge.server.activation import PassedSockets
@@ -29,7 +28,7 @@ from sage_edge.server.tls import TLSFiles
 if TYPE_CHECKING:
     from sage_edge.server.tracing import OpenTelemetryTracer
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.supervision import most_bytes, vary
 from sage_edge.server.place import Place
 from sage_edge.server.worker_process import WorkerProcess
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 MEMORY_SECONDS = 5.0
 """How often the workers' memory is looked at."""

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.app.access_log import access_log, show_target
+from sage_edge.app.access_log import access_log, show_method
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
-from sage_edge.app.metrics import METHODS, NO_STATUS, OTHER_METHOD
+from sage_edge.app.metrics import NO_STATUS, label_method
 from sage_edge.app.request_id import with_request_id
 from sage_edge.core.exchange import NO_MOUNT, Cause
+from sage_edge.core.printable import shorten
 from sage_edge.server.carrier import Host
 
 _CREDENTIALS = re.compile(rb"^((?:[^/?@]*//)?)[^/?]*@")
@@ -31,12 +32,12 @@ class Asked:
     """What is known of a request.
 
     Attributes:
-        method: "-" where it could not be read.
+        method: "-" where it could not be read; None of a WebSocket.
         target: with its query, which is not told; the same.
         fields: of its head.
     """
 
-    method: str = "-"
+    method: str | None = "-"
     target: bytes = b"-"
     fields: Sequence[Field] = ()
 
@@ -77,13 +78,13 @@ def _note(
     **more: str,
 ) -> Field:
     field, _ = with_request_id(list(asked.fields))
-    path = show_target(_CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]))
+    path = shorten(_CREDENTIALS.sub(rb"\1", asked.target.partition(b"?")[0]).decode("latin-1"))
     numbered = {} if stream is None else {"stream": stream}
     access_log.info(
         "request",
         client=name_client(host.client),
         protocol=f"HTTP/{protocol}",
-        method=asked.method,
+        method=show_method(asked.method),
         path=path,
         status=status.value if status else "-",
         received_bytes=0,
@@ -94,8 +95,9 @@ def _note(
         request_id=field[1].decode(),
         **numbered,
     )
-    method = asked.method if asked.method in METHODS else OTHER_METHOD
-    host.metrics.requests.add(NO_MOUNT, protocol, method, str(status.value) if status else NO_STATUS)
+    host.metrics.requests.add(
+        NO_MOUNT, protocol, label_method(asked.method), str(status.value) if status else NO_STATUS
+    )
     return field
 
 
@@ -109,7 +111,7 @@ def note_unbegun(host: Host, exchange: Exchange) -> None:
     """
     scope, stream = exchange.scope, exchange.stream_id
     version: str = scope["http_version"]
-    asked = Asked(scope.get("method", "WEBSOCKET"), scope["raw_path"], scope["headers"])
+    asked = Asked(scope.get("method"), scope["raw_path"], scope["headers"])
     status = HTTPStatus(exchange.status) if exchange.status else None
     cause = exchange.cause or Cause.REFUSED
     if cause is Cause.REFUSED or status is not None:

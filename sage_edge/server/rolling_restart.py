@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.place import Place, wait_for_any
 from sage_edge.server.worker_process import WorkerProcess
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 class RollingRestart:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
-import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -25,6 +24,7 @@ from sage_edge.app.lifespan import Mount
 from sage_edge.app.request_count import RequestCountLayer
 from sage_edge.app.stack import build_stack
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.core.supervision import vary
@@ -51,7 +51,7 @@ from sage_edge.server.redirect_listener import serve_redirects
 from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_link import Order, WorkerLink
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 
 async def run(

@@ -9,15 +9,15 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import EXCHANGE, Exchange
 from sage_edge.core.budgets import HEAD_COST_FACTOR, REQUEST_COST_BYTES, ClientAccount
 from sage_edge.core.exchange import Cause
+from sage_edge.core.logger import EdgeLogger
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 PATIENT_WITH = 250
 """With so many of an address's applications that have their time to end, others of it are cancelled at once."""

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.problems import Problem
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.drain import Drain
@@ -35,7 +35,7 @@ from sage_edge.server.status_listener import serve_status
 from sage_edge.server.worker_link import TimeLimits
 from sage_edge.server.worker_process import WorkerProcess
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 AT_ONCE_SECONDS = 3.0
 """How long a worker may take to end at once."""

@@ -14,7 +14,6 @@ from time import time_ns
 from typing import Any
 from uuid import uuid4
 
-import structlog
 import trio
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -22,14 +21,17 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sage_edge import __version__
 from sage_edge.app.tracing import Headers
 from sage_edge.core.errors import EdgeError, Fault
+from sage_edge.core.logger import EdgeLogger
+from sage_edge.core.own_random import own_random
 from sage_edge.core.tracing import SCHEMA_URL, Attributes, Outcome
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 EXPORTERS = "opentelemetry_traces_exporter"
 """The group of entry points by which exporters are installed."""
@@ -82,7 +84,9 @@ class OpenTelemetryTracer:
     """
 
     def __init__(self, *processors: SpanProcessor) -> None:
-        self._provider = TracerProvider(resource=_describe_process(), shutdown_on_exit=False)
+        self._provider = TracerProvider(
+            resource=_describe_process(), shutdown_on_exit=False, id_generator=_IdGenerator()
+        )
         for processor in processors:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("sage_edge", __version__, SCHEMA_URL)
@@ -134,6 +138,18 @@ class OpenTelemetrySpan:
             span.set_attribute("error.type", outcome.error)
             span.set_status(trace.StatusCode.ERROR)
         span.end(self._began_ns + int(outcome.duration_seconds * NANOSECONDS))
+
+
+class _IdGenerator(RandomIdGenerator):
+    """Makes ids as the SDK does, of random numbers that no gateway seeds."""
+
+    def generate_span_id(self) -> int:
+        """A number that is not 0."""
+        return own_random.randrange(1, 1 << 64)
+
+    def generate_trace_id(self) -> int:
+        """The same, of more bits."""
+        return own_random.randrange(1, 1 << 128)
 
 
 class _HeaderGetter(Getter[Headers]):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 
-import structlog
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -21,6 +20,7 @@ from sage_edge.app.asgi import ASGIApplication
 from sage_edge.core.budgets import Accounts
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.collector import Collector
@@ -31,7 +31,7 @@ from sage_edge.server.flusher import Flusher
 from sage_edge.server.listener import accept_queued, close_listeners, is_shared, remove_paths, start_listening
 from sage_edge.server.worker_link import WorkerLink
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 ACCEPTED_AT_ONCE = 8
 """Of those that wait, before others have their turn: one client's many stand in the queue before another's one."""

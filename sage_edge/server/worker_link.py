@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Self
 
-import structlog
 import trio
 
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.settings import Settings
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import last_call_seconds
 from sage_edge.server.listener import inherit
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 VARIABLE = "_SAGE_EDGE_WORKER"
 """Of a worker's environment: what it inherits."""

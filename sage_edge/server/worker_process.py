@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.core.errors import ExitCode
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.ending import END_SECONDS
 from sage_edge.server.memory import resident_bytes
 from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.worker_link import VARIABLE, MessageSender, Order, TimeLimits, read_messages
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 LAST_WORDS_SECONDS = 0.5
 """How long what a worker said last is waited for, once it has ended."""

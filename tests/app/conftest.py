@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
@@ -18,6 +17,7 @@ from sage_edge.app.bridge import BridgedApplication
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.app.native import NativeApplication
 from tests.kit.asgi_calls import WAIT_SECONDS
+from tests.kit.captured_logs import captured_logs
 
 GRACE_SECONDS = 0.02
 
@@ -103,7 +103,7 @@ class BridgedPlace(Place):
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged."""
-    with structlog.testing.capture_logs() as entries:
+    with captured_logs() as entries:
         yield entries
 
 

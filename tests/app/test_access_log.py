@@ -226,6 +226,16 @@ async def test_the_bytes_of_a_websockets_messages_are_counted(logs: Logs) -> Non
     assert (logs[0]["received_bytes"], logs[0]["sent_bytes"]) == (7, 5)
 
 
+async def test_a_method_that_is_spelled_as_one_is_no_websocket(logs: Logs) -> None:
+    await call(answer, http_scope(method="WEBSOCKET"))
+    assert logs[0]["method"] == "other"
+
+
+async def test_a_method_of_a_clients_choice_makes_no_line_long(logs: Logs) -> None:
+    await call(answer, http_scope(method="M" * 20_000))
+    assert logs[0]["method"] == "M" * 1024 + "…"
+
+
 async def test_a_lifespan_is_no_request(logs: Logs) -> None:
     server = Server()
     await AccessLogLayer(ending({"type": "lifespan.startup.complete"}))(lifespan_scope(), server.receive, server.send)

@@ -133,6 +133,11 @@ async def test_a_websocket_is_counted_as_such() -> None:
     assert (await count(accept, websocket_scope()))["sage_edge_requests"] == [[["/", "2", "WEBSOCKET", "101"], 1]]
 
 
+async def test_a_method_that_is_spelled_as_one_is_no_websocket() -> None:
+    requests = (await count(answer, http_scope(method="WEBSOCKET")))["sage_edge_requests"]
+    assert requests == [[["/", "2", "other", "200"], 1]]
+
+
 async def test_a_lifespan_is_not_counted() -> None:
     async def start(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "lifespan.startup.complete"})

@@ -64,6 +64,12 @@ async def test_an_error_before_the_answer_becomes_a_500_that_tells_nothing_of_it
     assert logs == [{"event": "request failed", "path": "/v1/chat", "exc_info": ERROR, "log_level": "error"}]
 
 
+async def test_a_path_of_a_clients_choice_makes_no_line_long(logs: Logs) -> None:
+    for error in (ERROR, None):
+        await call(sending(error=error), http_scope("/" + "p" * 20_000))
+    assert [entry["path"] for entry in logs] == ["/" + "p" * 1023 + "…"] * 2
+
+
 @pytest.mark.parametrize(
     "sent",
     [ANSWER[:1], [response_start(), response_body(b"half", more_body=True)]],

@@ -224,6 +224,17 @@ async def test_the_edges_health_is_not_traced(path: str) -> None:
     assert exchange.trace_id == ""
 
 
+async def test_what_a_client_chooses_makes_no_span_large() -> None:
+    traced = Traced()
+    headers = [(b"host", b"h" * 20_000), (b"user-agent", b"u" * 20_000)]
+    await traced.call(http_scope("/" + "p" * 20_000, method="M" * 20_000, headers=headers))
+    attributes = traced.spans[0].attributes
+    assert attributes is not None
+    assert (attributes["url.path"], attributes["http.request.method"]) == ("/" + "p" * 1023 + "…", "_OTHER")
+    for name in ("http.request.method_original", "server.address", "user_agent.original"):
+        assert len(str(attributes[name])) == 1025
+
+
 async def test_log_lines_of_the_request_have_its_trace() -> None:
     async def look(scope: Scope, receive: Receive, send: Send) -> None:
         assert structlog.contextvars.get_contextvars()["trace_id"] == scope[EXCHANGE].trace_id == TRACE_ID

@@ -6,7 +6,6 @@ A seed that fails is printed with what it raised, and is run again with `--seed`
 from __future__ import annotations
 
 import argparse
-import logging
 import resource
 import signal
 import sys
@@ -16,8 +15,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from time import monotonic
 
-import structlog
-
+from sage_edge.core.logger import send_lines
 from tests.fuzz.http2_cases import run_case, run_cut_case
 
 CASE_SECONDS = 10.0
@@ -62,7 +60,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--first", type=int, help="begin with this seed, not with a random one")
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    send_lines(lambda *_: None)
     signal.signal(signal.SIGVTALRM, _raise_hang)
     say = sys.stdout.write
     if options.seed is not None:

@@ -140,11 +140,11 @@ def edge_command(*options: str) -> list[str]:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This environment without settings of an edge or a gateway.
+    """This environment without settings of an edge or a gateway, and without what it says of a terminal.
 
     Bytecode is kept, as where the edge is installed: else each of a thousand edges compiles what it imports.
     """
-    foreign = ("SAGE_EDGE_", "SAGELLM_", "PYTHONDONTWRITEBYTECODE")
+    foreign = ("SAGE_EDGE_", "SAGELLM_", "PYTHONDONTWRITEBYTECODE", "NO_COLOR", "TERM")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**inherited, "PYTHONUNBUFFERED": "1", **(extra or {})}
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import structlog.testing
 import trustme
 
 from sage_edge.server.certificate_set import CertificateSet, load_certificates
 from sage_edge.server.tls import TLSFiles
+from tests.kit.captured_logs import captured_logs
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.tls_files import CA, serial_of, write_pair
 
@@ -78,7 +78,7 @@ def test_of_two_certificates_with_the_same_name_the_first_is_served(tmp_path: Pa
 
 def test_a_certificate_that_is_never_served_is_told_of(tmp_path: Path, authority: trustme.CA) -> None:
     first, second = (write_pair(tmp_path, authority, "same.test", stem=f"{number}-") for number in range(2))
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         found = load([first, second])
     assert [served.certfile for served in found.certificates] == [first.certfile]
     (entry,) = logs

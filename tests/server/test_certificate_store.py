@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 import trustme
@@ -23,6 +22,7 @@ from sage_edge.server import certificate_store
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import MOST_THREADS, POLL_SECONDS, RETRY_SECONDS, CertificateStore
 from sage_edge.server.tls import TLSFiles
+from tests.kit.captured_logs import captured_logs
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_pair
 
@@ -66,7 +66,7 @@ def files(tmp_path: Path, authority: trustme.CA) -> TLSFiles:
 
 @pytest.fixture
 def logs() -> Iterator[list[MutableMapping[str, Any]]]:
-    with structlog.testing.capture_logs() as entries:
+    with captured_logs() as entries:
         yield entries
 
 
@@ -363,7 +363,7 @@ async def test_names_are_told_as_they_are_and_whenever_they_change(
 async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:
     store = CertificateStore([files])
     files.certfile.write_bytes(b"")
-    with structlog.testing.capture_logs() as entries:
+    with captured_logs() as entries:
         for _ in range(2):
             await store.reload()
     assert [entry["log_level"] for entry in entries] == ["error", "error"]

@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import structlog.contextvars
-import structlog.testing
 import trio
 import trio.testing
 
@@ -19,6 +17,7 @@ from sage_edge.server.connection import LINGER_SECONDS
 from sage_edge.server.drain import Drain
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.worker import serve
+from tests.kit.captured_logs import captured_logs
 from tests.kit.http2_frames import PREFACE, settings_frame
 from tests.kit.protocol_host import default_limits
 
@@ -71,7 +70,7 @@ async def read_to_the_end(stream: trio.SocketStream) -> bytes:
 @pytest.fixture
 def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged, with the number of the connection that it is logged for."""
-    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as entries:
+    with captured_logs(has_context=True) as entries:
         yield entries
 
 

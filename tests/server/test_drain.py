@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
 from sage_edge.server.drain import Drain
+from tests.kit.captured_logs import captured_logs
 
 
 def counting_down(drain: Drain, *, until: float) -> None:
@@ -40,7 +40,7 @@ async def test_what_is_left_is_told_each_second_and_cut_at_the_limit(
 ) -> None:
     drain = Drain(delay_seconds=2, limit_seconds=3)
     counting_down(drain, until=1000)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         drain.begin()
         await drain.wait_for_last_call()
         with trio.CancelScope() as connections:
@@ -58,7 +58,7 @@ async def test_a_terminal_has_one_line_that_is_wiped_at_the_end(autojump_clock: 
     shown: list[str] = []
     drain = Drain(delay_seconds=0, limit_seconds=5, show=shown.append)
     counting_down(drain, until=1.5)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         drain.begin()
         await drain.wait_for_last_call()
         with trio.move_on_after(2.5):
@@ -77,7 +77,7 @@ async def test_a_supervisor_is_told_from_the_beginning_each_second_and_what_is_c
     told: list[tuple[int, int]] = []
     drain = Drain(delay_seconds=1, limit_seconds=2, tell=lambda in_flight, cut: told.append((in_flight, cut)))
     counting_down(drain, until=1000)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         drain.begin()
         assert told == [(1, 0)]
         await drain.wait_for_last_call()
@@ -98,7 +98,7 @@ async def test_a_supervisor_is_told_that_nothing_is_left(autojump_clock: trio.te
 
 async def test_nothing_is_logged_where_nothing_is_cut(autojump_clock: trio.testing.MockClock) -> None:
     drain = Drain(delay_seconds=0, limit_seconds=3)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         drain.begin()
         await drain.limit(trio.CancelScope())
     assert lines == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog.testing
 import trio
 import trio.testing
 from trio.testing import wait_all_tasks_blocked
@@ -20,6 +19,7 @@ from sage_edge.server.fairness import (
     Fairness,
     Share,
 )
+from tests.kit.captured_logs import captured_logs
 
 MUCH_SECONDS = 2 * SHARE_SECONDS
 
@@ -165,7 +165,7 @@ async def test_what_is_queued_at_the_end_is_begun_whatever_is_left_behind_or_fai
         start(fairness, account, lambda: begun.append(1))
         start(fairness, account, fail)
         start(fairness, account, lambda: begun.append(2))
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         fairness.close()
         fairness.close()
     assert begun == [1, 2, 1, 2]

@@ -1,20 +1,18 @@
-"""Log lines look as structlog's own renderer shows the same fields, whatever is in them and whichever way they take."""
+"""Log lines look as structlog's own renderer shows the same fields, whatever is in them."""
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage_edge.app.access_log import ACCESS_LOG
+from sage_edge.app.access_log import access_log
 from sage_edge.core.printable import CONTINUED, escape_unprintable, indent_lines
 from sage_edge.server.log_lines import TextRenderer
 from sage_edge.server.log_writer import LogWriter
@@ -81,24 +79,6 @@ def restored() -> Iterator[None]:
         yield
 
 
-class Listener(logging.Handler):
-    """Someone else who wants every line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one."""
-        self.records.append(record)
-
-
-def without_time(line: str) -> str:
-    shown, count = re.subn(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME", line)
-    assert count == 1
-    return shown
-
-
 REQUEST = {
     "client": "192.0.2.1",
     "path": '/a b\x1b[31m\u00e9?x="1"',
@@ -109,42 +89,11 @@ REQUEST = {
 
 
 @pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize("line_format", ["text", "json"])
-def test_the_access_log_takes_a_short_way_unless_someone_else_listens(
-    tmp_path: Path, line_format: Literal["text", "json"]
-) -> None:
-    path = tmp_path / "log"
-    writer = LogWriter(path)
-    writer.start()
-    configure_logs("info", line_format, writer)
-    log, listener = structlog.get_logger(ACCESS_LOG), Listener()
-    with structlog.contextvars.bound_contextvars(worker=2, request_id="another"):
-        log.info("request", **REQUEST)
-        assert not listener.records
-        for listened_at in (logging.getLogger(), logging.getLogger(ACCESS_LOG)):
-            listened_at.addHandler(listener)
-            log.info("request", **REQUEST)
-            listened_at.removeHandler(listener)
-        log.info("request", **REQUEST)
-        logging.getLogger(ACCESS_LOG).addFilter(drop := lambda record: False)
-        log.info("request", path="filtered out")
-        logging.getLogger(ACCESS_LOG).removeFilter(drop)
-    writer.close()
-    assert len(listener.records) == 2
-    lines = [without_time(line) for line in path.read_text().splitlines()]
-    assert len(lines) == 4
-    assert len(set(lines)) == 1
-    assert "its own" in lines[0]
-    assert "worker" in lines[0]
-    assert "another" not in lines[0]
-
-
-@pytest.mark.usefixtures("restored")
 def test_a_warning_of_the_access_log_is_a_problem_as_any_other(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "log")
     writer.start()
     configure_logs("info", "text", writer)
-    structlog.get_logger(ACCESS_LOG).warning("odd")
+    access_log.warning("odd")
     writer.close()
     assert [problem.text for problem in writer.problems.latest] == ["odd"]
 
@@ -155,6 +104,6 @@ def test_of_a_line_that_is_not_wanted_nothing_is_made(tmp_path: Path, monkeypatc
     writer.start()
     monkeypatch.setattr(TextRenderer, "__call__", lambda *_: pytest.fail("rendered"))
     configure_logs("warning", "text", writer)
-    structlog.get_logger(ACCESS_LOG).info("request", **REQUEST)
+    access_log.info("request", **REQUEST)
     writer.close()
     assert (tmp_path / "log").read_text() == ""

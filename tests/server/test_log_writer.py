@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import socket
 import subprocess
@@ -19,15 +18,12 @@ import pytest
 
 from sage_edge.server import log_writer
 from sage_edge.server.log_writer import LogWriter
+from tests.kit.captured_logs import captured_logs
 from tests.kit.edge import PROJECT
 from tests.kit.eventually import eventually
 
 WAIT_SECONDS = 20.0
 PIPE_BYTES = 4096
-
-
-def record(text: str) -> logging.LogRecord:
-    return logging.LogRecord("test", logging.INFO, "", 0, text, None, None)
 
 
 @contextmanager
@@ -58,10 +54,10 @@ def test_a_shown_line_is_behind_what_was_logged_and_only_the_latest_is_written(p
     path, descriptor = pipe
     with writing(path) as writer:
         text = "x" * 2 * PIPE_BYTES
-        writer.handle(record(text))  # more than the pipe takes
+        writer.put(text)  # more than the pipe takes
         for left in range(3):
             writer.show(f"{left} left")
-        writer.handle(record("logged"))
+        writer.put("logged")
         found = b""
         while not found.endswith(b"left\r"):
             found += os.read(descriptor, PIPE_BYTES)
@@ -71,7 +67,7 @@ def test_a_shown_line_is_behind_what_was_logged_and_only_the_latest_is_written(p
 def test_lines_of_many_threads_are_all_written_each_threads_in_order(tmp_path: Path) -> None:
     def log(name: str) -> None:
         for number in range(500):
-            writer.handle(record(f"{name} {number}"))
+            writer.put(f"{name} {number}")
 
     with writing(tmp_path / "log") as writer:
         threads = [threading.Thread(target=log, args=(name,)) for name in "abcd"]
@@ -88,7 +84,7 @@ def test_lines_of_many_threads_are_all_written_each_threads_in_order(tmp_path: P
 def test_a_file_is_appended_to_and_others_may_not_read_it(tmp_path: Path) -> None:
     for text in ("one", "two"):
         with writing(tmp_path / "log") as writer:
-            writer.handle(record(text))
+            writer.put(text)
     assert (tmp_path / "log").read_text() == "one\ntwo\n"
     assert not (tmp_path / "log").stat().st_mode & 0o007
 
@@ -96,16 +92,34 @@ def test_a_file_is_appended_to_and_others_may_not_read_it(tmp_path: Path) -> Non
 def test_a_file_that_was_moved_away_is_opened_anew_when_asked_and_no_line_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with writing(path) as writer:
-        writer.handle(record("before"))
+        writer.put("before")
         assert eventually(lambda: path.read_text() == "before\n")
         path.rename(tmp_path / "log.1")
-        writer.handle(record("still the old one"))
+        writer.put("still the old one")
         assert eventually(lambda: "still" in (tmp_path / "log.1").read_text())
         writer.reopen()
         assert eventually(path.exists)
-        writer.handle(record("after"))
+        writer.put("after")
     assert (tmp_path / "log.1").read_text() == "before\nstill the old one\n"
     assert path.read_text() == "after\n"
+
+
+def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a pipe that nobody reads"):
+        LogWriter(tmp_path / "pipe").start()
+
+
+def test_where_a_pipe_without_a_reader_has_taken_its_place_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with captured_logs() as lines, writing(path) as writer:
+        path.rename(tmp_path / "old")
+        os.mkfifo(path)
+        writer.reopen()
+        assert eventually(lambda: bool(lines))
+        writer.put("still here")
+    assert [line["reason"] for line in lines] == ["it is a socket, or a pipe that nobody reads"]
+    assert (tmp_path / "old").read_text() == "still here\n"
 
 
 def test_where_it_cannot_be_opened_anew_the_old_file_stays(tmp_path: Path) -> None:
@@ -114,7 +128,7 @@ def test_where_it_cannot_be_opened_anew_the_old_file_stays(tmp_path: Path) -> No
     with writing(path) as writer:
         path.parent.rename(tmp_path / "moved")
         writer.reopen()
-        writer.handle(record("still here"))
+        writer.put("still here")
     assert "still here\n" in (tmp_path / "moved" / "log").read_text()
 
 
@@ -125,7 +139,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_over_the_bound_is_
     monkeypatch.setattr(log_writer, "QUEUED_BYTES", 50_000)
     with writing(path) as writer:
         for number in range(1000):
-            writer.handle(record(f"{number:099}"))
+            writer.put(f"{number:099}")
         dropped = writer.dropped
         assert 0 < dropped <= 600
         read = b""
@@ -140,7 +154,7 @@ def test_the_end_does_not_wait_for_ever(pipe: tuple[Path, int], monkeypatch: pyt
     monkeypatch.setattr(log_writer, "STOP_SECONDS", 0.1)
     started = time.monotonic()
     with writing(path) as writer:
-        writer.handle(record("x" * 2 * PIPE_BYTES))
+        writer.put("x" * 2 * PIPE_BYTES)
     assert time.monotonic() - started < WAIT_SECONDS
     os.read(reader, 65536)  # lets the thread end
     os.read(reader, 65536)
@@ -149,22 +163,20 @@ def test_the_end_does_not_wait_for_ever(pipe: tuple[Path, int], monkeypatch: pyt
 def test_a_full_disk_costs_lines_and_raises_nothing() -> None:
     with writing(Path("/dev/full")) as writer:
         for _ in range(10):
-            writer.handle(record("lost"))
+            writer.put("lost")
     assert writer.dropped == 10
 
 
-def test_a_line_that_cannot_be_made_is_dropped(tmp_path: Path) -> None:
+def test_characters_that_no_encoding_has_are_written_as_escapes(tmp_path: Path) -> None:
     with writing(tmp_path / "log") as writer:
-        writer.handle(logging.LogRecord("test", logging.INFO, "", 0, "%d", ("no number",), None))
-        writer.handle(record("fine \udc80"))
+        writer.put("fine \udc80")
     assert (tmp_path / "log").read_text() == "fine \\udc80\n"
-    assert writer.dropped == 1
 
 
 def test_a_line_after_the_end_is_dropped(tmp_path: Path) -> None:
     with writing(tmp_path / "log") as writer:
         pass
-    writer.handle(record("late"))
+    writer.put("late")
     assert writer.dropped == 1
     assert (tmp_path / "log").read_text() == ""
 
@@ -172,15 +184,15 @@ def test_a_line_after_the_end_is_dropped(tmp_path: Path) -> None:
 def test_a_forked_childs_lines_are_written_too_and_nobodys_twice(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with writing(path) as writer:
-        writer.handle(record("before"))
+        writer.put("before")
         assert eventually(lambda: path.read_text() == "before\n")
         child = os.fork()
         if child == 0:
-            writer.handle(record("child"))
+            writer.put("child")
             writer.close()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-        writer.handle(record("after"))
+        writer.put("after")
     assert path.read_text() == "before\nchild\nafter\n"
 
 
@@ -189,7 +201,7 @@ def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Pat
     with writing(path) as one, writing(path) as other:
         for number in range(300):
             for name, writer in (("one", one), ("other", other)):
-                writer.handle(record(f"{name} {number} {'x' * 200} end"))
+                writer.put(f"{name} {number} {'x' * 200} end")
         data = b""
         while data.count(b"\n") < 600:
             data += os.read(descriptor, 4096)
@@ -202,13 +214,13 @@ def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Pat
 
 
 WRITE_LONG_LINES = """
-import logging, sys
+import sys
 from sage_edge.server.log_writer import LogWriter
 writer = LogWriter(None)
 writer.start()
 for number in range(40):
     line = " ".join([sys.argv[1], str(number), "x" * 20_000, "end"])
-    writer.handle(logging.LogRecord("test", logging.INFO, "", 0, line, None, None))
+    writer.put(line)
 print("all are queued", flush=True)
 sys.stdin.read()
 writer.close()
@@ -274,12 +286,12 @@ def test_what_is_logged_while_a_line_is_queued_waits_for_nothing(tmp_path: Path)
             def append(self, line: bytes) -> None:
                 super().append(line)
                 if b"first" in line:
-                    writer.handle(record("within"))
+                    writer.put("within")
 
         writer._lines = Said()
-        thread = threading.Thread(target=writer.handle, args=(record("first"),), daemon=True)
+        thread = threading.Thread(target=writer.put, args=("first",), daemon=True)
         thread.start()
         thread.join(WAIT_SECONDS)
         assert not thread.is_alive()
-        writer.handle(record("last"))
+        writer.put("last")
     assert (tmp_path / "log").read_text().splitlines() == ["first", "within", "last"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
 from sage_edge.core.metric_families import Metrics
 from sage_edge.core.recent import RECENT_SECONDS
 from sage_edge.server.loop_watch import LOOK_SECONDS, REPORT_SECONDS, watch_loop
+from tests.kit.captured_logs import captured_logs
 
 
 def lag_seconds(metrics: Metrics) -> Any:
@@ -36,7 +36,7 @@ async def test_the_longest_delay_of_the_last_while_is_shown(
 
 
 async def test_long_delays_are_told_now_and_then(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    with structlog.testing.capture_logs() as logs:
+    with captured_logs() as logs:
         nursery.start_soon(watch_loop, Metrics())
         await trio.sleep(0.03)
         autojump_clock.jump(0.4)

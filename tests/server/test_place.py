@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-import structlog.testing
 import trio
 import trio.testing
 
 from sage_edge.core.supervision import LONGEST_DELAY_SECONDS
 from sage_edge.server.place import Place
 from sage_edge.server.worker_process import WorkerProcess
+from tests.kit.captured_logs import captured_logs
 from tests.kit.workers import FakeWorker
 
 
@@ -81,7 +81,7 @@ async def kept() -> AsyncIterator[Supervision]:
 async def test_the_old_worker_leaves_once_the_new_one_is_ready(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as supervision:
         old = await supervision.ready()
-        with structlog.testing.capture_logs() as lines:
+        with captured_logs() as lines:
             supervision.place.replace(cast(Any, old), "as a test")
             await settle()
             assert [line["event"] for line in lines] == ["worker is to be replaced"]
@@ -103,7 +103,7 @@ async def test_where_the_new_worker_does_not_start_the_old_one_stays(autojump_cl
         old = await supervision.ready()
         supervision.place.replace(cast(Any, old), "as a test")
         await settle()
-        with structlog.testing.capture_logs() as lines:
+        with captured_logs() as lines:
             supervision.fail()
             await trio.sleep(100)
         assert [line["event"] for line in lines] == ["the new worker did not start, the old one stays"]
@@ -118,7 +118,7 @@ async def test_where_the_old_one_has_died_meanwhile_it_is_not_said_to_stay_and_a
         old = await supervision.ready()
         supervision.place.replace(cast(Any, old), "as a test")
         await settle()
-        with structlog.testing.capture_logs() as lines:
+        with captured_logs() as lines:
             old.ended.set()
             supervision.fail()
             await trio.sleep(1)
@@ -243,7 +243,7 @@ async def test_a_renewal_of_a_place_that_waits_is_its_next_start_and_no_other(
             renewed.append(await supervision.place.renew("restart"))
 
         began_at = trio.current_time()
-        with structlog.testing.capture_logs() as lines:
+        with captured_logs() as lines:
             nursery.start_soon(renew)
             await settle()
             assert trio.current_time() == began_at

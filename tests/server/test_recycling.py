@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import structlog.testing
 import trio
 import trio.testing
 
 from sage_edge.server.recycling import MEMORY_SECONDS, Recycling
+from tests.kit.captured_logs import captured_logs
 from tests.kit.workers import FakePlace, FakeWorker
 
 LIMIT = 100 * 2**20
@@ -111,7 +111,7 @@ async def test_for_its_memory_too_it_waits_until_the_one_before_has_left(
 async def test_one_that_needs_more_than_the_limit_is_said_to_once_and_stays_until_it_has_grown(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         case = Case(2 * LIMIT, LIMIT)
         async with watched(case):
             await trio.sleep(100 * MEMORY_SECONDS)

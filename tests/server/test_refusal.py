@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.refusal import note_unbegun
+from tests.kit.captured_logs import captured_logs
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CANCEL,
@@ -36,7 +36,7 @@ LONG = b"x" * 70_000
 @pytest.fixture
 def lines() -> Iterator[Lines]:
     """What is logged."""
-    with structlog.testing.capture_logs() as logged:
+    with captured_logs() as logged:
         yield logged
 
 
@@ -74,6 +74,8 @@ def say(data: bytes, **limits: Any) -> tuple[FakeHost, bytes]:
         (b"CONNECT me:secret@a:443 HTTP/1.1\r\nhost: a\r\n\r\n", 400, "CONNECT", "a:443"),
         (b"GET /@me HTTP/1.1\r\n\r\n", 400, "GET", "/@me"),
         (b"MADE /up HTTP/1.1\r\n\r\n", 400, "MADE", "/up"),
+        (b"WEBSOCKET /up HTTP/1.1\r\n\r\n", 400, "other", "/up"),
+        (b"M" * 4000 + b" /up HTTP/1.1\r\n\r\n", 400, "M" * 1024 + "…", "/up"),
         (b"GET\r\n\r\n", 400, "-", "-"),
     ],
 )

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
-import structlog.testing
 import trio
 import trio.testing
 
 from sage_edge.server.place import Place
 from sage_edge.server.rolling_restart import RollingRestart
 from sage_edge.server.worker_process import WorkerProcess
+from tests.kit.captured_logs import captured_logs
 
 SECONDS = 10.0
 
@@ -63,7 +63,7 @@ class Restarting:
 @asynccontextmanager
 async def restarting() -> AsyncIterator[tuple[Restarting, list[Any]]]:
     case = Restarting()
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(case.restart.run)
             yield case, lines

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import hpack
 import pytest
-import structlog.contextvars
-import structlog.testing
 import trio
 
 from sage_edge.app.asgi import Receive, Scope, Send
@@ -18,6 +16,7 @@ from sage_edge.server import fairness
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.worker import serve
+from tests.kit.captured_logs import captured_logs
 from tests.kit.http2_frames import PREFACE, get_fields, headers_frame, settings_frame
 from tests.kit.protocol_host import default_limits
 
@@ -58,7 +57,7 @@ async def test_a_request_that_is_queued_when_the_time_to_drain_is_up(
     drain, metrics = Drain(delay_seconds=0, limit_seconds=0), Metrics()
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines,
+        captured_logs(has_context=True) as lines,
         trio.fail_after(LONG_SECONDS),
     ):
         listener.setblocking(False)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-import structlog.testing
 import trio
 
 from sage_edge.server import worker_link
 from sage_edge.server.worker_link import LONGEST_UNSENT_BYTES, Inheritance, Message, MessageSender, read_messages
+from tests.kit.captured_logs import captured_logs
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_what_is_no_message_is_told_and_left_out(pair: tuple[socket.socket
     one, other = pair
     one.send(b'from a library\n\xff\n[1]\n{"event": "alive"}\n{"event": "cut')
     one.shutdown(socket.SHUT_WR)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         assert await read_all(other) == [{"event": "alive"}]
     assert [line["size_bytes"] for line in lines] == [14, 1, 3]
 
@@ -61,7 +61,7 @@ async def test_a_line_that_does_not_end_ends_the_link(
     monkeypatch.setattr(worker_link, "LONGEST_LINE_BYTES", 1000)
     one, other = pair
     one.send(b'{"event": "alive"}\n' + b"x" * 1001)
-    with structlog.testing.capture_logs() as lines:
+    with captured_logs() as lines:
         assert await read_all(other) == [{"event": "alive"}]
     assert [line["event"] for line in lines] == ["a line between supervisor and worker does not end"]
 

@@ -11,12 +11,11 @@ import math
 from collections import deque
 from http import HTTPStatus
 
-import structlog
-
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.head import guess_request_line
@@ -36,7 +35,7 @@ from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 PIPELINED_BYTES = 64 * 1024
 """How much is read of the requests behind the one that is being answered."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
 from sage_edge.core.budgets import HEAD_COST_FACTOR
 from sage_edge.core.exchange import Cause
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.carrier import Host
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.budgets import BudgetFault, FrameBudgets, Kind
@@ -27,7 +26,7 @@ from sage_edge.server.http2.streams import Streams
 from sage_edge.server.http2.waits import Waits
 from sage_edge.server.http2.windows import ReceiveWindow
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import structlog
-
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2.frames import ErrorCode
@@ -24,7 +23,7 @@ from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 HTTP_VERSION = "2"
 

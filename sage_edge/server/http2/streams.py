@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import structlog
-
 from sage_edge.core.exchange import Cause
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.carrier import Host
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.budgets import FrameBudgets, Kind
@@ -15,7 +14,7 @@ from sage_edge.server.http2.frames import ConnectionFault, ErrorCode
 from sage_edge.server.http2.outbound import Outbound
 from sage_edge.server.http2.stream import Stream
 
-log = structlog.get_logger(__name__)
+log = EdgeLogger(__name__)
 
 EXHAUSTED_STALL_SECONDS = 2.0
 """How long a client may take nothing of an answer while others of its address are refused for want of room."""

@@ -20,11 +20,13 @@ from tests.e2e.observe.support import Figures, access_lines, observed_edge
 from tests.kit.edge import PROJECT, WAIT_SECONDS, clean_environment, edge_command, run_edge
 
 PIPE_BYTES = 4096
-OPTIONS = ("--gateway", "tests.e2e.observe.gateway:app")
+GATEWAY = "tests.e2e.observe.gateway:app"
 
 
 @contextmanager
-def silent_edge(command: Sequence[str] = (), **popen: Any) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
+def silent_edge(
+    command: Sequence[str] = (), gateway: str = GATEWAY, **popen: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
     """An edge whose output is not read, and the addresses that it serves and shows its metrics at."""
     with socket.socket() as main, socket.socket() as metrics:
         for sock in (main, metrics):
@@ -32,7 +34,7 @@ def silent_edge(command: Sequence[str] = (), **popen: Any) -> Iterator[tuple[sub
             sock.listen()
         binds = ("--bind", f"fd://{main.fileno()}", "--metrics-bind", f"fd://{metrics.fileno()}")
         process = subprocess.Popen(
-            [*command, *edge_command("serve", *binds, *OPTIONS, "--access-log-query")],
+            [*command, *edge_command("serve", *binds, "--gateway", gateway, "--access-log-query")],
             pass_fds=(main.fileno(), metrics.fileno()),
             env=clean_environment(),
             cwd=PROJECT,
@@ -124,6 +126,34 @@ def test_a_log_file_is_rotated_by_a_signal(tmp_path: Path) -> None:
     assert path.read_text().rstrip().endswith("stopped [sage_edge.server.run]")
 
 
+@pytest.mark.parametrize("setup", ["structlog", "root", "root, all else disabled", "loggers of its own", "all is off"])
+def test_a_gateway_that_sets_up_logging_for_itself_has_no_say_in_the_edges(tmp_path: Path, setup: str) -> None:
+    path = tmp_path / "edge.log"
+    reader, writer = os.pipe()  # which nobody reads: the edge says nothing there
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    command = ["env", f"SETUP={setup}", f"SAGE_EDGE_LOG_FILE={path}"]
+    gateway = "tests.e2e.observe.configuring_gateway:app"
+    with silent_edge(command, gateway, stdout=writer, stderr=writer) as (process, url, metrics):
+        os.close(writer)
+        with httpx2.Client(base_url=url, trust_env=False, timeout=10) as client:
+            ask_until_ready(client)
+            for _ in range(100):
+                assert client.get("/scope").status_code == 200
+                assert client.get("/fail").status_code == 500
+            assert Figures(metrics).sum("log_lines_dropped_total") == 0
+        process.terminate()
+        assert process.wait(WAIT_SECONDS) == 0
+    said = os.read(reader, 2 * PIPE_BYTES).decode()
+    os.close(reader)
+    assert "sage_edge." not in said.partition("mine: ")[0]
+    assert "request" not in said
+    lines = path.read_text().splitlines()
+    assert sum(" path=/scope " in line for line in lines) == 100
+    assert sum("request failed [sage_edge.app.rescue]" in line for line in lines) == 100
+    assert any("ready [sage_edge.server.run]" in line for line in lines)
+    assert lines[-1].endswith("stopped [sage_edge.server.run]")
+
+
 def test_a_signal_without_a_log_file_does_nothing() -> None:
     with observed_edge() as (edge, url):
         edge.process.send_signal(signal.SIGUSR1)
@@ -136,6 +166,15 @@ def test_a_log_file_that_cannot_be_opened_is_reported_with_all_else(tmp_path: Pa
     assert result.returncode == 3
     assert "error: --log-file: cannot open" in result.stderr
     assert "no_such_module" in result.stderr
+
+
+def test_a_log_file_that_is_a_pipe_without_a_reader_is_a_fault_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = run_edge("serve", "--log-file", str(tmp_path / "pipe"), "--port", "0", "--gateway", GATEWAY)
+    assert result.returncode == 3
+    assert (
+        f"error: --log-file: cannot open {tmp_path}/pipe: it is a socket, or a pipe that nobody reads" in result.stderr
+    )
 
 
 def test_a_path_and_query_of_a_clients_choice_make_no_line_long() -> None:
