@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,34 @@ def test_which_headers_are_a_proxys() -> None:
     alike = [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-proto", b"x_forwarder"]
     assert [is_forwarding_field(name) for name in alike] == [True, True, True, False]
     assert all(name.startswith(FORWARDING_STARTS) for name in [*names[:3], *alike[:3]])
+
+
+@pytest.mark.parametrize("name", ["forwarded", "x-forwarded-for"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        " ",
+        "\t",
+        " @,",
+        'for="',
+        'for="a,',
+        'a="\\",',
+        'a="\\\\',
+        ";",
+        "a=b;",
+        "a",
+        "a=",
+        "a=b,",
+        ",",
+        "10.0.0.2,",
+        "x,",
+    ],
+)
+def test_the_time_is_linear_in_what_any_client_may_send_through_a_proxy(name: str, unit: str) -> None:
+    value = "for=192.0.2.1," + unit * (32_000 // len(unit)) + "@"
+    before = perf_counter()
+    client_of((name, value))
+    assert perf_counter() - before < 3  # where each start is tried with each end, it is a minute
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.ip_addresses(v=4))
