@@ -31,7 +31,8 @@ _WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2
 _QUOTED = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
 _PAIR = re.compile(rf'[ \t]*+(?:({_WORD})=(?:({_WORD})|"({_QUOTED})"))?[ \t]*+(;|,|$)')
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")  # RFC 7239 section 6
-_SCHEMES = frozenset({"http", "https"})
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+"""By what proxies say: some name a WebSocket's own, which is the same of a connection."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,7 @@ def _read_forwarded(text: str) -> Iterator[Hop]:
 
 def _hop(node: str, scheme: str, host: str) -> Hop:
     client, port = _read_node(node)
-    scheme = scheme.lower()
-    return Hop(client, port, scheme if scheme in _SCHEMES else "", host)
+    return Hop(client, port, _SCHEMES.get(scheme.lower(), ""), host)
 
 
 def _read_node(text: str) -> tuple[Address | None, int]:

@@ -143,10 +143,16 @@ def test_where_the_address_is_hidden_scheme_and_host_are_believed(
 
 
 @pytest.mark.parametrize(
-    ("proto", "scheme"), [("http", "http"), ("HTTPS", "https"), ("ftp", ""), ("", ""), ("x, https", "https")]
+    ("proto", "scheme"),
+    [
+        *(("http", "http"), ("HTTPS", "https"), ("ws", "http"), ("Wss", "https")),
+        *(("ftp", ""), ("", ""), ("x, https", "https")),
+    ],
 )
 def test_a_scheme_is_http_or_https_and_the_last_where_lists_differ(proto: str, scheme: str) -> None:
     (hop,) = read_hops([(b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", proto.encode())])
+    assert hop.scheme == scheme
+    (hop,) = read_hops([(b"forwarded", f'for=192.0.2.1;proto="{proto.rpartition(", ")[2]}"'.encode())])
     assert hop.scheme == scheme
 
 
