@@ -6,7 +6,7 @@ prompts travel in it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import structlog
@@ -51,9 +51,7 @@ class AccessLogLayer:
             "method": scope.get("method", "WEBSOCKET"),
             "path": show_target(target),
             "status": exchange.status or "-",
-            "received_bytes": exchange.received_bytes,
-            "sent_bytes": exchange.passed_on_bytes,
-            "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
+            **measure(exchange),
             "ending": exchange.ending,
             "mount": exchange.mount,
             "request_id": exchange.request_id,
@@ -71,6 +69,16 @@ class AccessLogLayer:
         if exchange.stream_id is not None:
             fields["stream"] = exchange.stream_id
         access_log.info("request", **fields)
+
+
+def measure(exchange: Exchange) -> Mapping[str, float]:
+    """How much went to and fro so far, and how long it took."""
+    timeline = exchange.timeline
+    return {
+        "received_bytes": exchange.received_bytes,
+        "sent_bytes": exchange.passed_on_bytes,
+        "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
+    }
 
 
 def show_target(target: bytes) -> str:
