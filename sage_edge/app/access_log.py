@@ -6,7 +6,7 @@ prompts travel in it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, name_client
@@ -50,9 +50,7 @@ class AccessLogLayer:
             "method": show_method(scope.get("method")),
             "path": shorten(target.decode("latin-1")),
             "status": exchange.status or "-",
-            "received_bytes": exchange.received_bytes,
-            "sent_bytes": exchange.passed_on_bytes,
-            "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
+            **measure(exchange),
             "ending": exchange.ending,
             "mount": exchange.mount,
             "request_id": exchange.request_id,
@@ -77,6 +75,16 @@ def show_method(method: str | None) -> str:
     if method is None:
         return WEBSOCKET
     return OTHER_METHOD if method == WEBSOCKET else shorten(method)
+
+
+def measure(exchange: Exchange) -> Mapping[str, float]:
+    """How much went to and fro so far, and how long it took."""
+    timeline = exchange.timeline
+    return {
+        "received_bytes": exchange.received_bytes,
+        "sent_bytes": exchange.passed_on_bytes,
+        "duration_ms": _milliseconds(timeline.clock() - timeline.began_at),
+    }
 
 
 def _milliseconds(seconds: float) -> float:

@@ -26,10 +26,13 @@ FORWARDING_STARTS = (
 UNIX = "unix"
 LARGEST_PORT = 65_535
 
-_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
-_PAIR = re.compile(rf'\s*(?:({_WORD})=(?:({_WORD})|"((?:[^"\\]|\\.)*)"))?\s*(;|,|$)')
+# Never a second way to match (possessive repeats): what comes may be anyone's, whom a trusted proxy passes on.
+_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110 section 5.6.2
+_QUOTED = r'[^"\\]*+(?:\\.[^"\\]*+)*+'
+_PAIR = re.compile(rf'[ \t]*+(?:({_WORD})=(?:({_WORD})|"({_QUOTED})"))?[ \t]*+(;|,|$)')
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?")  # RFC 7239 section 6
-_SCHEMES = frozenset({"http", "https"})
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+"""By what proxies say: some name a WebSocket's own, which is the same of a connection."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,18 @@ class TrustedProxies:
         """The same of an address that has been read."""
         return any(address in network for network in self._networks if network.version == address.version)
 
-    def find_client(self, hops: Sequence[Hop]) -> Hop | None:
-        """The hop with the first address from the right that is not trusted; None where nothing can be said.
+    def find_client(self, hops: Iterable[Hop]) -> Hop | None:
+        """The first hop whose address is not trusted; None where nothing can be said.
 
-        What is left of it was said by someone who is not trusted. Where all are, it is the leftmost. So it is with one
+        What is behind it was said by someone who is not trusted. Where all are, it is the farthest. So it is with one
         whose address is hidden: its scheme and host were said by a proxy that is trusted, and its client is the last
         that is known.
+
+        Args:
+            hops: the nearest first.
         """
         found = None
-        for hop in reversed(hops):
+        for hop in hops:
             if hop.client is None:
                 if found is None:
                     return hop
@@ -114,32 +120,34 @@ def is_forwarding_field(name: bytes) -> bool:
     return name == FORWARDED or name in UNREAD or name.startswith(X_FORWARDED)
 
 
-def read_hops(headers: Sequence[Field]) -> list[Hop]:
-    """What the proxies say, the farthest first. Nothing where `forwarded` and what it replaces are both there.
+def read_hops(headers: Sequence[Field]) -> Iterator[Hop]:
+    """What the proxies say, the nearest first. Nothing where `forwarded` and what it replaces are both there.
 
-    A proxy sets one of them and passes the other on, which the client may have made up; nobody can tell which.
+    A proxy sets one of them and passes the other on, which the client may have made up; nobody can tell which. What
+    is behind the first that is not trusted is its own, and need not be read: there may be thousands.
     """
     forwarded = _join(headers, FORWARDED)
     listed, scheme, host = (_join(headers, X_FORWARDED + name) for name in (b"for", b"proto", b"host"))
     has_older = any(text is not None for text in (listed, scheme, host))
     if forwarded is not None:
-        return [] if has_older else list(_read_forwarded(forwarded))
+        return iter(()) if has_older else _read_forwarded(forwarded)
     if not has_older:
-        return []
-    nodes = [part.strip() for part in (listed or "").split(",")]
-    schemes, hosts = _spread(scheme, len(nodes)), _spread(host, len(nodes))
-    return [_hop(node, scheme, host) for node, scheme, host in zip(nodes, schemes, hosts, strict=True)]
+        return iter(())
+    nodes = (listed or "").split(",")
+    told = zip(nodes, _spread(scheme, len(nodes)), _spread(host, len(nodes)), strict=True)
+    return (_hop(node.strip(), scheme, host) for node, scheme, host in reversed(list(told)))
 
 
 def _read_forwarded(text: str) -> Iterator[Hop]:
     """RFC 7239 section 4. What is malformed ends at the next comma, and hides what is to its left."""
-    hops: list[Hop] = []
+    elements: list[dict[str, str]] = []
     pairs: dict[str, str] = {}
+    text = text.strip(" \t")
     position = 0
     while position < len(text):
         match = _PAIR.match(text, position)
         if match is None:
-            hops, pairs = [Hop(None)], {}
+            elements, pairs = [{}], {}
             comma = text.find(",", position)
             if comma < 0:
                 break
@@ -149,16 +157,16 @@ def _read_forwarded(text: str) -> Iterator[Hop]:
         if name is not None:  # a pair, and a whole element, may be empty
             pairs[name.lower()] = token if token is not None else re.sub(r"\\(.)", r"\1", quoted)
         position = match.end()
-        if pairs and (end != ";" or not text[position:].strip()):
-            hops.append(_hop(pairs.get("for", ""), pairs.get("proto", ""), pairs.get("host", "")))
+        if pairs and (end != ";" or position == len(text)):
+            elements.append(pairs)
             pairs = {}
-    yield from hops
+    for element in reversed(elements):
+        yield _hop(element.get("for", ""), element.get("proto", ""), element.get("host", ""))
 
 
 def _hop(node: str, scheme: str, host: str) -> Hop:
     client, port = _read_node(node)
-    scheme = scheme.lower()
-    return Hop(client, port, scheme if scheme in _SCHEMES else "", host)
+    return Hop(client, port, _SCHEMES.get(scheme.lower(), ""), host)
 
 
 def _read_node(text: str) -> tuple[Address | None, int]:

@@ -18,8 +18,9 @@ KEPT = 50
 """So many are remembered; as many wait to be told to the supervisor."""
 LONGEST_TEXT = 300
 
-_CONVERSION = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[hlL]?[a-zA-Z%]")
-"""Of printf's style."""
+_CONVERSION = re.compile(r"%(?:\(\w++\))?[-#0 +]*+(?:\d++|\*)?(?:\.(?:\d++|\*))?[hlL]?[a-zA-Z%]")
+"""Of printf's style. It never tries a second way to match (possessive repeats): a gateway's pattern may hold what a
+client sent."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,11 @@ class ProxySettings(BaseModel):
         """The proxies whose word is taken."""
         return TrustedProxies(self.trusted_proxies)
 
+    @property
+    def balancers(self) -> TrustedProxies | None:
+        """Those whose connections begin with a header of the PROXY protocol; None where nobody's do."""
+        return self.trusted if self.proxy_protocol else None
+
 
 class TLSSettings(BaseModel):
     """TLS"""

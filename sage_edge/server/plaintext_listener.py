@@ -11,6 +11,7 @@ import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.local_names import LocalNamesLayer
+from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server import worker
@@ -25,6 +26,7 @@ async def serve_plaintext(
     limits: Limits,
     started: trio.Event,
     drain: Drain,
+    balancers: TrustedProxies | None = None,
     takes_queue: Callable[[], bool] = bool,
 ) -> None:
     """Serve until it is drained, or cancelled. What is asked here is counted in none of the edge's figures.
@@ -35,7 +37,8 @@ async def serve_plaintext(
         limits: of the edge's connections, which hold here too.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
         drain: begun from elsewhere.
-        takes_queue: see `worker.serve`.
+        balancers: see `worker.serve`.
+        takes_queue: the same.
     """
     try:
         await worker.serve(
@@ -46,6 +49,7 @@ async def serve_plaintext(
             started=started,
             drain=drain,
             metrics=Metrics(),
+            balancers=balancers,
             takes_queue=takes_queue,
         )
     finally:

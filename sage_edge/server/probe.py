@@ -11,6 +11,7 @@ from typing import Any
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.core.settings import Settings
+from sage_edge.server.proxy_protocol import LOCAL_HEADER
 
 PROBE_SECONDS = 5.0
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -28,6 +29,7 @@ def ask_readiness(settings: Settings) -> str:
     bind = settings.binds[0]
     try:
         with _connect(bind) as sock:
+            _introduce(sock, settings)
             if settings.is_tls:
                 with _build_context().wrap_socket(sock) as stream:
                     code, body = _ask(stream)
@@ -85,6 +87,13 @@ def _connect(bind: Bind) -> socket.socket:
             return sock
         case FileDescriptorBind() | SystemdBind():
             raise OSError(0, "a passed socket cannot be asked; give --bind the address behind it")
+
+
+def _introduce(sock: socket.socket, settings: Settings) -> None:
+    """Where the edge takes this machine for a balancer, begin as one that speaks for itself."""
+    address = None if sock.family == socket.AF_UNIX else sock.getsockname()[0]
+    if settings.balancers is not None and settings.balancers.trusts(address):
+        sock.sendall(LOCAL_HEADER)
 
 
 def _name_failed(body: dict[str, dict[str, dict[str, object]]]) -> str:

@@ -23,6 +23,9 @@ _TCP4, _TCP6 = 0x11, 0x21
 _LARGEST_FAMILY, _LARGEST_TRANSPORT = 3, 2
 _LARGEST_PORT = 65_535
 
+LOCAL_HEADER = SIGNATURE + struct.pack("!BBH", _LOCAL, 0, 0)
+"""What a balancer begins a connection of its own with, which is for nobody else."""
+
 Endpoint = tuple[str, int]
 
 

@@ -34,7 +34,7 @@ async def serve_redirects(
         health: answers /healthz and /readyz.
         sockets: of the plaintext port; with none, nothing is served. Closed at the end.
         edge_sockets: of the edge, whose first TCP port clients are sent to, unless the settings name another.
-        settings: the edge's, whose limits hold here too.
+        settings: the edge's, whose limits and balancers are the same here.
         started: from when on shared sockets are accepted from (`listener.is_shared`).
         drain: begun from elsewhere.
         takes_queue: see `worker.serve`.
@@ -44,5 +44,11 @@ async def serve_redirects(
         redirect = RedirectApplication(health, settings.public_port or (ports[0] if ports else HTTPS_PORT))
         application = build_redirect_stack(redirect, settings)
         await serve_plaintext(
-            application, sockets, limits=settings.limits, started=started, drain=drain, takes_queue=takes_queue
+            application,
+            sockets,
+            limits=settings.limits,
+            started=started,
+            drain=drain,
+            balancers=settings.balancers,
+            takes_queue=takes_queue,
         )

@@ -8,11 +8,11 @@ figures are what clients count, and a client's report leads to a line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sage_edge.app.access_log import access_log, show_method
+from sage_edge.app.access_log import access_log, measure, show_method
 from sage_edge.app.asgi import name_client
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.metrics import NO_STATUS, label_method
@@ -43,10 +43,19 @@ class Asked:
 
 
 UNKNOWN = Asked()
+NOTHING: Mapping[str, float] = {"received_bytes": 0, "sent_bytes": 0}
+"""Of a request that is refused for its head, with an answer without a body. When the head began to come is unknown."""
 
 
 def note_refusal(
-    host: Host, protocol: str, asked: Asked, status: HTTPStatus | None, reason: str = "", *, stream: int | None = None
+    host: Host,
+    protocol: str,
+    asked: Asked,
+    status: HTTPStatus | None,
+    reason: str = "",
+    *,
+    measured: Mapping[str, float] = NOTHING,
+    stream: int | None = None,
 ) -> Field:
     """Log and count one.
 
@@ -56,13 +65,14 @@ def note_refusal(
         asked: what is known of the request.
         status: of the answer; None where there is none.
         reason: what was wrong, without what the client sent; what the status says, where nothing more is known.
+        measured: how much went to and fro and, where that is known, how long it took.
         stream: its number over HTTP/2.
 
     Returns:
         The field that tells the client the request's id.
     """
     because = reason or (status.phrase.lower() if status else Cause.REFUSED.value)
-    field = _note(host, protocol, asked, status, Cause.REFUSED, stream, reason=because)
+    field = _note(host, protocol, asked, status, Cause.REFUSED, measured, stream, reason=because)
     if status is not None and status is not HTTPStatus.SERVICE_UNAVAILABLE:  # that is the server's
         host.metrics.protocol_errors.add(protocol, status.name.lower())
     return field
@@ -74,6 +84,7 @@ def _note(
     asked: Asked,
     status: HTTPStatus | None,
     cause: Cause,
+    measured: Mapping[str, float],
     stream: int | None,
     **more: str,
 ) -> Field:
@@ -87,8 +98,7 @@ def _note(
         method=show_method(asked.method),
         path=path,
         status=status.value if status else "-",
-        received_bytes=0,
-        sent_bytes=0,
+        **measured,
         ending=cause.value,
         **more,
         mount=NO_MOUNT,
@@ -114,8 +124,9 @@ def note_unbegun(host: Host, exchange: Exchange) -> None:
     asked = Asked(scope.get("method"), scope["raw_path"], scope["headers"])
     status = HTTPStatus(exchange.status) if exchange.status else None
     cause = exchange.cause or Cause.REFUSED
+    measured = measure(exchange)
     if cause is Cause.REFUSED or status is not None:
-        note_refusal(host, version, asked, status, stream=stream)
+        note_refusal(host, version, asked, status, measured=measured, stream=stream)
         return
-    _note(host, version, asked, None, cause, stream)  # as it would have ended, had it begun
+    _note(host, version, asked, None, cause, measured, stream)  # as it would have ended, had it begun
     host.metrics.cancellations.add(NO_MOUNT, cause.label)

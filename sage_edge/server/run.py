@@ -251,7 +251,7 @@ async def _serve(life: _Life, stack: ASGIApplication, started: trio.Event, colle
         link=link,
         metrics=life.metrics,
         collector=collector,
-        balancers=settings.trusted if settings.proxy_protocol else None,
+        balancers=settings.balancers,
         takes_queue=lambda: life.takes_queue,
     )
     life.redirect_drain.begin()

@@ -91,8 +91,9 @@ class OpenTelemetryTracer:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("sage_edge", __version__, SCHEMA_URL)
         self._propagator = TraceContextTextMapPropagator()
-        # It warns of each malformed `tracestate`, with what the client sent: neither belongs in the log.
-        logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)
+        # They warn of each header that is malformed or too long, with what the client sent: neither belongs in the log.
+        for name in ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
     def begin(self, headers: Headers, name: str, attributes: Attributes, *, seconds_ago: float) -> OpenTelemetrySpan:
         """A span of a request with these headers, of which a trace's are the parent's."""

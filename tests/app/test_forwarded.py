@@ -35,9 +35,13 @@ async def test_a_trusted_proxy_is_believed() -> None:
     assert scope["headers"] == [(b"host", b"outer.test:8443"), *FIELDS[1:]]
 
 
-async def test_a_websockets_scheme_is_one_of_a_websocket() -> None:
-    scope = await pass_through(websocket_scope(headers=FIELDS), "192.0.2.1")
-    assert scope["scheme"] == "wss"
+@pytest.mark.parametrize(("said", "is_secure"), [(b"https", True), (b"wss", True), (b"http", False), (b"ws", False)])
+async def test_a_scheme_is_one_of_what_is_asked_for(said: bytes, is_secure: bool) -> None:
+    fields = [*FIELDS[:2], (b"x-forwarded-proto", said)]
+    scope = await pass_through(websocket_scope(headers=fields), "192.0.2.1")
+    assert scope["scheme"] == ("wss" if is_secure else "ws")
+    scope = await pass_through(http_scope(headers=fields), "192.0.2.1")
+    assert scope["scheme"] == ("https" if is_secure else "http")
 
 
 @pytest.mark.parametrize("trusted", [[], ["10.0.0.1"], ["unix"]], ids=repr)

@@ -126,6 +126,22 @@ async def test_what_is_no_trace_begins_a_new_one_and_its_state_is_dropped(given:
     assert values(traced.seen[0], b"tracestate") == []
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [SAMPLED, (b"tracestate", b"not one")],
+        [SAMPLED, (b"tracestate", b"a=" + b"b" * 20_000)],
+        [(b"traceparent", SAMPLED[1] + b"-" + b"0" * 20_000)],
+    ],
+    ids=["malformed", "long state", "long parent"],
+)
+async def test_no_client_can_fill_the_log_with_its_trace(given: Headers, caplog: pytest.LogCaptureFixture) -> None:
+    traced = Traced()
+    await traced.call(http_scope(headers=given))
+    assert len(traced.spans) == 1
+    assert caplog.records == []
+
+
 async def test_a_trace_that_the_client_does_not_keep_is_not_kept_here_either() -> None:
     traced = Traced()
     exchange = await traced.call(http_scope(headers=[UNSAMPLED, (b"tracestate", b"one=1")]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -142,10 +143,16 @@ def test_where_the_address_is_hidden_scheme_and_host_are_believed(
 
 
 @pytest.mark.parametrize(
-    ("proto", "scheme"), [("http", "http"), ("HTTPS", "https"), ("ftp", ""), ("", ""), ("x, https", "https")]
+    ("proto", "scheme"),
+    [
+        *(("http", "http"), ("HTTPS", "https"), ("ws", "http"), ("Wss", "https")),
+        *(("ftp", ""), ("", ""), ("x, https", "https")),
+    ],
 )
 def test_a_scheme_is_http_or_https_and_the_last_where_lists_differ(proto: str, scheme: str) -> None:
     (hop,) = read_hops([(b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", proto.encode())])
+    assert hop.scheme == scheme
+    (hop,) = read_hops([(b"forwarded", f'for=192.0.2.1;proto="{proto.rpartition(", ")[2]}"'.encode())])
     assert hop.scheme == scheme
 
 
@@ -158,6 +165,34 @@ def test_which_headers_are_a_proxys() -> None:
     alike = [b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-proto", b"x_forwarder"]
     assert [is_forwarding_field(name) for name in alike] == [True, True, True, False]
     assert all(name.startswith(FORWARDING_STARTS) for name in [*names[:3], *alike[:3]])
+
+
+@pytest.mark.parametrize("name", ["forwarded", "x-forwarded-for"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        " ",
+        "\t",
+        " @,",
+        'for="',
+        'for="a,',
+        'a="\\",',
+        'a="\\\\',
+        ";",
+        "a=b;",
+        "a",
+        "a=",
+        "a=b,",
+        ",",
+        "10.0.0.2,",
+        "x,",
+    ],
+)
+def test_the_time_is_linear_in_what_any_client_may_send_through_a_proxy(name: str, unit: str) -> None:
+    value = "for=192.0.2.1," + unit * (32_000 // len(unit)) + "@"
+    before = perf_counter()
+    client_of((name, value))
+    assert perf_counter() - before < 3  # where each start is tried with each end, it is a minute
 
 
 @given(st.text(st.characters(max_codepoint=255)), st.ip_addresses(v=4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from sage_edge.core.problems import KEPT, LONGEST_TEXT, Problem, Problems, describe_problem, leave_out_arguments
 
 
@@ -51,3 +53,10 @@ def test_a_long_text_is_cut() -> None:
 def test_what_is_filled_into_a_line_is_left_out() -> None:
     pattern = "model %s: %(tokens)5d tokens, %.2f s, 100 %% of %-8r"
     assert leave_out_arguments(pattern) == "model …: … tokens, … s, 100 % of …"
+
+
+def test_the_time_is_linear_in_a_pattern_that_a_client_may_have_written() -> None:
+    pattern = "%" + "0" * 60_000 + "! %s"
+    before = perf_counter()
+    assert leave_out_arguments(pattern) == pattern.replace("%s", "…")
+    assert perf_counter() - before < 3  # where flags and width are told apart in every way, it is a minute

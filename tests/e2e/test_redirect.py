@@ -8,12 +8,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from sage_edge.server.proxy_protocol import LOCAL_HEADER
 from tests.kit.edge import WAIT_SECONDS, Edge, run_edge, running_edge
 
 HSTS = "strict-transport-security"
@@ -96,6 +97,21 @@ def test_what_is_asked_here_is_in_the_access_log(certificates: Path) -> None:
         edge.log.wait_for(r"method=GET path=/v1/models status=308 .*mount=redirect request_id=" + identifier)
         edge.log.wait_for(r"method=GET path=/healthz status=200 .*mount=health")
         assert "secret" not in edge.log.text
+
+
+def test_a_balancer_begins_with_its_header_here_too(certificates: Path) -> None:
+    options = ("--no-llm", "--proxy-protocol", "--trusted-proxies", "127.0.0.1")
+    header = b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 80\r\n"
+    with redirecting(*options, certificates=certificates) as (edge, url):
+        answers = []
+        for start in (header, LOCAL_HEADER, b""):
+            with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as sock:
+                sock.sendall(start + b"GET /a HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                with suppress(ConnectionResetError):
+                    answers.append(sock.makefile("rb").readline())
+        assert [answer[:12] for answer in answers if answer] == [b"HTTP/1.1 308", b"HTTP/1.1 308"]
+        edge.log.wait_for(r"client=198\.51\.100\.7 .*path=/a status=308")
+        edge.log.wait_for(r"connection refused .*client=127\.0\.0\.1 reason='no PROXY protocol header: ")
 
 
 def test_health_is_told_where_clients_need_certificates(certificates: Path) -> None:

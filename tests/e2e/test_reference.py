@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 from tests.kit.edge import PROJECT
 from tests.kit.reference import REFERENCE, build_reference
 
 DOCS = PROJECT / "docs"
+SAYS_ALL = {
+    "only the supervisor of --workers restarts: nothing is done",
+    "this machine lacks one of a host's addresses",
+    "uvloop cannot be loaded, asyncio's own event loop is used",
+}
+"""Warnings that need no explanation."""
 
 
 def test_the_reference_of_the_settings_is_that_of_the_settings() -> None:
@@ -20,6 +28,24 @@ def test_every_message_that_is_explained_is_one_that_the_edge_has() -> None:
     assert len(headings) > 10
     missing = [heading for heading in headings if not all(part in source for part in heading.split(" … "))]
     assert missing == []
+
+
+def test_every_warning_and_error_is_explained_unless_it_says_all_itself() -> None:
+    explained = " ".join((DOCS / "troubleshooting.md").read_text().split())
+    logged = {message for path in (PROJECT / "sage_edge").rglob("*.py") for message in find_problems(path.read_text())}
+    assert len(logged) > 30
+    assert {message for message in logged if f"`{message}" not in explained} == SAYS_ALL
+
+
+def find_problems(source: str) -> Iterator[str]:
+    """The messages that are logged there as warnings or errors, where they are written out."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="log"), attr="warning" | "error" | "exception" | "critical"),
+                args=[ast.Constant(value=str(message)), *_],
+            ):
+                yield message
 
 
 def test_every_option_that_the_guides_name_is_one_that_the_edge_has() -> None:

@@ -16,6 +16,7 @@ from sage_edge.core.errors import EdgeError, ExitCode
 from sage_edge.core.settings import Settings
 from sage_edge.server import probe
 from sage_edge.server.probe import ask_readiness
+from sage_edge.server.proxy_protocol import LOCAL_HEADER
 
 READY = b'{"status": "ready", "checks": {}}'
 STARTING = b'{"status": "starting", "checks": {"started": {"ok": false, "detail": "the gateway is starting"}}}'
@@ -40,7 +41,10 @@ def answering(
     def serve() -> None:
         sock, _ = server.accept()
         with context.wrap_socket(sock, server_side=True) if context else sock as stream:
-            asked.append(stream.recv(65536))
+            data = stream.recv(65536)
+            if data == LOCAL_HEADER:  # the request follows
+                data += stream.recv(65536)
+            asked.append(data)
             if answer is None:
                 has_ended.wait()
             else:
@@ -167,6 +171,15 @@ def test_the_first_of_several_binds_is_asked() -> None:
 def test_an_inherited_socket_cannot_be_asked(bind: str) -> None:
     what, _ = fault_of(Settings(bind=(bind,)))
     assert "a passed socket cannot be asked" in what
+
+
+@pytest.mark.parametrize(("trusted", "is_balancer"), [("127.0.0.0/8", True), ("10.0.0.0/8", False), ("unix", False)])
+def test_a_header_is_sent_where_the_edge_takes_this_machine_for_a_balancer(trusted: str, is_balancer: bool) -> None:
+    server, settings = tcp_server()
+    balanced = settings.model_copy(update={"proxy_protocol": True, "trusted_proxies": (trusted,)})
+    with answering(response(200, READY), server) as asked:
+        assert ask_readiness(balanced) == "ready"
+    assert asked[0].startswith(LOCAL_HEADER) is is_balancer
 
 
 def test_tls_whatever_names_the_certificate_has(certificates: Path) -> None:

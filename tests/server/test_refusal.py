@@ -95,7 +95,7 @@ def test_what_http1_refuses(lines: Lines, said: bytes, status: int, method: str,
         "path": path,
         "status": status,
         "received_bytes": 0,
-        "sent_bytes": 0,
+        "sent_bytes": len(answer.partition(b"\r\n\r\n")[2]),
         "ending": "refused",
         "mount": "none",
         "request_id": identifier[1].decode(),
@@ -139,13 +139,18 @@ def test_what_is_too_large_has_its_id_before_any_layer_has_seen_it(lines: Lines,
     (exchange,) = host.exchanges
     exchange.has_begun = has_begun  # otherwise it waits for its turn
     connection.receive(b"5\r\nhello\r\n")
-    identifier = re.search(rb"\r\nx-request-id: (\S+)\r\n", connection.take_output(65_536))
+    answer = connection.take_output(65_536)
+    assert exchange.passed_on_bytes == len(answer.partition(b"\r\n\r\n")[2]) > 0
+    identifier = re.search(rb"\r\nx-request-id: (\S+)\r\n", answer)
     assert identifier is not None
     assert exchange.request_id == identifier[1].decode()
     assert (exchange.request_id == "mine") is (b"mine" in given)
     if not has_begun:
         note_unbegun(host, exchange)
-        assert [(line["status"], line["request_id"]) for line in lines] == [(413, exchange.request_id)]
+        (line,) = lines
+        assert (line["status"], line["request_id"]) == (413, exchange.request_id)
+        assert (line["received_bytes"], line["sent_bytes"]) == (5, exchange.passed_on_bytes)
+        assert line["duration_ms"] >= 0
 
 
 def test_what_is_not_http_is_told_with_its_client(lines: Lines) -> None:
@@ -250,7 +255,10 @@ def test_what_is_refused_before_any_layer_has_seen_it_has_its_id(
     assert answer.status == status
     identifier = dict(answer.fields)[b"x-request-id"].decode()
     if is_whole:
-        assert [(line["status"], line["request_id"]) for line in lines] == [(status, identifier)]
+        (line,) = lines
+        assert (line["status"], line["request_id"]) == (status, identifier)
+        assert (line["received_bytes"], line["sent_bytes"]) == (5 if status == 413 else 0, 0)
+        assert line["duration_ms"] >= 0
     else:
         assert client.host.exchanges[0].request_id == identifier
 

@@ -329,17 +329,20 @@ class HTTP1Connection:
         """
         turn = self._turn
         exchange = turn.exchange if turn is not None else None
+        error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
+        body = json.dumps({"error": error}).encode()
         if exchange is None:
-            asked = self._describe(request)
-            fields = [*fields, note_refusal(self._host, self._version_of(request), asked, status, detail)]
+            asked, measured = self._describe(request), {"received_bytes": 0, "sent_bytes": len(body)}
+            field = note_refusal(self._host, self._version_of(request), asked, status, detail, measured=measured)
+            fields = [*fields, field]
         else:  # the layers tell it or, where it has not begun, the shell does and counts it, too
             if exchange.has_begun:
                 self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
             exchange.status = exchange.status or status.value
             fields = [*fields, *identify(exchange)]
         if turn is None or not turn.has_started:
-            error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
-            body = json.dumps({"error": error}).encode()
+            if exchange is not None:
+                exchange.sent_bytes = len(body)
             head = complete_fields(
                 [
                     (b"content-type", b"application/json"),

@@ -13,7 +13,7 @@ import pytest
 
 from sage_edge.server.proxy_protocol import SIGNATURE
 from tests.e2e.observe.support import Figures, access_lines, observed_edge
-from tests.kit.edge import Edge, run_edge
+from tests.kit.edge import Edge, run_edge, running_edge
 from tests.kit.raw_http1 import exchange
 from tests.kit.raw_http2 import raw_http2
 
@@ -137,6 +137,19 @@ def test_a_header_is_not_read_from_others() -> None:
         assert ask_after(edge, VERSION_1)[0] == 400
     with observed_edge("--trusted-proxies", "127.0.0.1") as (edge, _):
         assert ask_after(edge, VERSION_1)[0] == 400, "nor where it is not asked for"
+
+
+@pytest.mark.parametrize("has_tls", [True, False], ids=["TLS", "plaintext"])
+@pytest.mark.parametrize("trusted", ["127.0.0.0/8", "unix", "10.0.0.1"])
+def test_probe_asks_an_edge_behind_a_balancer(trusted: str, has_tls: bool, certificates: Path, tmp_path: Path) -> None:
+    path = tmp_path / "edge.sock"
+    options = ("--no-llm", "--proxy-protocol", "--trusted-proxies", trusted)
+    binds = ("--bind", f"unix:{path}") if trusted == "unix" else ("--host", "127.0.0.1", "--port", "0")
+    with running_edge(*options, binds=binds, certificates=certificates if has_tls else None) as edge:
+        asked_at = f"unix:{path}" if trusted == "unix" else f"127.0.0.1:{edge.port}"
+        tls = ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
+        result = run_edge("probe", *options, "--bind", asked_at, *(tls if has_tls else ()))
+        assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_balancer_that_says_nothing_has_the_time_of_a_handshake() -> None:

@@ -269,7 +269,7 @@ def test_a_request_that_no_layer_sees_is_counted_and_told(is_http2: bool) -> Non
         assert figures.sum("requests_in_flight") == 0
         edge.log.wait_for(
             rf"client=127.0.0.1 protocol=HTTP/{protocol} method=GET path=/scope "
-            r"status=431 received_bytes=0 sent_bytes=0 ending=refused"
+            rf"status=431 received_bytes=0 sent_bytes={len(answers[1].content)} ending=refused"
         )
         identifiers = {answer.headers["x-request-id"] for answer in answers}
         assert {line["request_id"] for line in access_lines(edge)} == identifiers
