@@ -250,9 +250,9 @@ class Connection:
         return self._protocol.requests_in_flight if self._has_protocol else 0
 
     @property
-    def applications_running(self) -> int:
-        """How many applications run, or are about to, whether their client is still there or not."""
-        return len(self._applications)
+    def applications(self) -> RunningApplications:
+        """Those that run, or are about to, whether their client is still there or not."""
+        return self._applications
 
     def prepare_drain(self) -> None:
         """Serve as before, but let the client know that it may go elsewhere."""

@@ -38,8 +38,8 @@ class Drain:
     ) -> None:
         self.count_streams: Callable[[], int] = int
         """The worker's: how many requests are in flight."""
-        self.count_applications: Callable[[], int] = int
-        """The same of applications, whether their client is still there or not."""
+        self.leave_behind: Callable[[], int] = int
+        """The same: tells of the requests whose application still runs as if it had ended; how many they are."""
         self.when_cut: Callable[[], None] | None = None
         """Called when what is still in flight is cut."""
         self._delay_seconds = delay_seconds

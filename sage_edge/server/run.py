@@ -279,7 +279,7 @@ async def _stop(life: _Life, lifespan: Lifespan) -> None:
 
 async def _give_up(life: _Life, lifespan: Lifespan, running: trio.CancelScope, served: trio.Event) -> None:
     """Stop what can be stopped, since the process ends beneath the rest."""
-    log.error("the gateway ignores its cancellation and is left behind", requests=life.drain.count_applications())
+    log.error("the gateway ignores its cancellation and is left behind", requests=life.drain.leave_behind())
     if not served.is_set() and not running.cancel_called:  # otherwise it was tried, or is not to be waited for
         with trio.move_on_after(LIFESPAN_SECONDS):
             await _stop(life, lifespan)

@@ -87,6 +87,11 @@ class RunningApplications:
             when_ended(exchange)
             self.remove(exchange)
 
+    def leave_behind(self) -> None:
+        """The process ends beneath those that run: what is told of each at its end is told now."""
+        for exchange in self._exchanges:
+            exchange.finish()
+
     def close(self) -> None:
         """The connection is closed, and the exchanges know."""
         self._is_closed = True

@@ -123,7 +123,7 @@ class Worker:
     ) -> None:
         """Serve until `drain` has begun, and end as it says."""
         drain.count_streams = self._count_streams
-        drain.count_applications = self._count_applications
+        drain.leave_behind = self._leave_behind
         async with trio.open_nursery() as helping:
             helping.start_soon(self._service.flusher.run)
             helping.start_soon(self._service.fairness.run)
@@ -237,13 +237,15 @@ class Worker:
     def _count_streams(self) -> int:
         return sum(connection.requests_in_flight for connection in self._connections)
 
-    def _count_applications(self) -> int:
-        return sum(connection.applications_running for connection in self._connections)
+    def _leave_behind(self) -> int:
+        for connection in self._connections:
+            connection.applications.leave_behind()
+        return sum(len(connection.applications) for connection in self._connections)
 
     def _count_open(self) -> int:
         """Connections and requests that there are objects of. Applications outlive their clients by a while."""
         connections = self._connections
-        return len(connections) + sum(max(each.requests_in_flight, each.applications_running) for each in connections)
+        return len(connections) + sum(max(each.requests_in_flight, len(each.applications)) for each in connections)
 
     async def _keep_time(self) -> None:
         while True:

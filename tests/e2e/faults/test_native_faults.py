@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ def test_requests_that_shield_themselves_are_left_behind_after_the_drain_and_cou
             assert time.monotonic() - started < DRAIN_SECONDS + ABANDON_SECONDS + ALLOWANCE_SECONDS
         assert "the gateway ignores its cancellation and is left behind" in edge.log.text
         assert "requests=2" in edge.log.text
+        assert sorted(re.findall(r"ending='?(\w+)", edge.log.text)) == ["client", "drained"], "each has its line"
         assert "shut down" in edge.log.text, "what it shields are its requests alone"
         assert "worker is killed" not in edge.log.text
 
