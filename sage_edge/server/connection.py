@@ -203,25 +203,17 @@ class Connection:
     # The worker's side.
 
     def flush(self) -> None:
-        """Write what is ready, as far as the socket takes it."""
-        if self._outgoing.blocked_since is not None or self._socket.is_closed or not self._has_protocol:
+        """Write what is ready, as far as the socket takes it, and read on where there is room for more.
+
+        There may be while the socket takes nothing: an application may read in one task and write in another, and a
+        client may read only once it has sent all.
+        """
+        if self._socket.is_closed or not self._has_protocol:
             return
-        protocol = self._protocol
-        try:
-            is_all = self._outgoing.write(protocol, self._transport, self.clock())
-        except OSError:  # of the socket, or of TLS
-            self._lose()
-            self._reading.cancel()
-            return
-        if self._outgoing.blocked_since is not None:
-            self._nursery.start_soon(self._wait_for_room)
-        elif not is_all:
-            self.wake()  # the others' turn
-        else:
-            if self._resumed is not None and self._can_read():
-                self._resumed.set()
-            if protocol.wants_close:
-                self._end()
+        if self._outgoing.blocked_since is None:
+            self._write()
+        if self._resumed is not None and self._can_read():
+            self._resumed.set()
 
     def check_time(self, now: float) -> None:
         """End what has waited for too long."""
@@ -310,6 +302,21 @@ class Connection:
         if self._has_output:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
+
+    def _write(self) -> None:
+        protocol = self._protocol
+        try:
+            is_all = self._outgoing.write(protocol, self._transport, self.clock())
+        except OSError:  # of the socket, or of TLS
+            self._lose()
+            self._reading.cancel()
+            return
+        if self._outgoing.blocked_since is not None:
+            self._nursery.start_soon(self._wait_for_room)
+        elif not is_all:
+            self.wake()  # the others' turn
+        elif protocol.wants_close:
+            self._end()
 
     async def _wait_for_room(self) -> None:
         if await self._outgoing.wait_for_room():
