@@ -88,9 +88,7 @@ class HTTP1Connection:
     def may_read(self) -> bool:
         """False while as much waits as may: for an application, or behind the request being answered."""
         turn = self._turn
-        return turn is None or (
-            turn.unread_bytes <= HIGH_WATER_BYTES and self._parser.buffered_bytes <= PIPELINED_BYTES
-        )
+        return turn is None or not (turn.is_full or self._parser.buffered_bytes > PIPELINED_BYTES)
 
     @property
     def is_idle(self) -> bool:
