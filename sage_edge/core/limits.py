@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+STALL_PROGRESS_BYTES = 4096
+"""Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
+
 
 @dataclass(frozen=True)
 class Limits:

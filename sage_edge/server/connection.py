@@ -210,7 +210,7 @@ class Connection:
         """
         if self._socket.is_closed or not self._has_protocol:
             return
-        if self._outgoing.blocked_since is None:
+        if not self._outgoing.is_blocked:
             self._write()
         if self._resumed is not None and self._can_read():
             self._resumed.set()
@@ -306,12 +306,12 @@ class Connection:
     def _write(self) -> None:
         protocol = self._protocol
         try:
-            is_all = self._outgoing.write(protocol, self._transport, self.clock())
+            is_all = self._outgoing.write(protocol, self._transport)
         except OSError:  # of the socket, or of TLS
             self._lose()
             self._reading.cancel()
             return
-        if self._outgoing.blocked_since is not None:
+        if self._outgoing.is_blocked:
             self._nursery.start_soon(self._wait_for_room)
         elif not is_all:
             self.wake()  # the others' turn
@@ -325,16 +325,16 @@ class Connection:
     def _check_time(self, now: float) -> None:
         if not self._has_protocol or self._socket.is_closed:
             return
-        blocked_since = self._outgoing.blocked_since
-        if blocked_since is not None and now - blocked_since > self.limits.stall_seconds:
+        if self._outgoing.is_stalled(now, self.limits.stall_seconds):
             log.debug("client does not read")
             self._cause = Cause.STALLED
+            self._socket.give_up_unsent()
             self.cut()
             return
         if self._resumed is not None and self._socket.has_hung_up:
             self._protocol.end_input()  # behind what is not read
             self.wake()
-        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
+        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)
 

@@ -19,7 +19,7 @@ from sage_edge import __version__
 from sage_edge.app.exchange import HIGH_WATER_BYTES
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.exchange import WINDOW_BYTES
-from sage_edge.server.http2.stream import STALL_PROGRESS_BYTES
+from sage_edge.core.limits import STALL_PROGRESS_BYTES
 from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
 from tests.kit.readme import README, code_blocks, commands, settings_table
 
