@@ -12,7 +12,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason
 
 from sage_edge.core.exchange import Message
-from sage_edge.server.websocket_deflate import BoundedDeflate, agree
+from sage_edge.server.websocket_deflate import DEFLATE_BYTES, BoundedDeflate, agree
 from sage_edge.server.websocket_handshake import Fields, WebSocketOffer, answer_offer
 
 SENDABLE_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
@@ -27,6 +27,7 @@ class WebSocketSession:
     Args:
         offer: the client's.
         max_message_bytes: of a message, inflated; of a text, in UTF-8.
+        may_deflate: whether permessage-deflate is agreed to, where it is offered.
 
     Attributes:
         has_sent_close: a CLOSE frame is in the output, or was: nothing follows it (section 5.5.1).
@@ -35,18 +36,23 @@ class WebSocketSession:
         fault: of the client's, for which it was failed; None as long as there is none.
     """
 
-    def __init__(self, offer: WebSocketOffer, *, max_message_bytes: int) -> None:
+    def __init__(self, offer: WebSocketOffer, *, max_message_bytes: int, may_deflate: bool = True) -> None:
         self.has_sent_close = False
         self.is_closed = False
         self.fault: CloseReason | None = None
         self._offer = offer
         self._max_message_bytes = max_message_bytes
-        self._deflate = agree(offer.extensions)
+        self._deflate = agree(offer.extensions) if may_deflate else None
         extensions: list[Extension] = [BoundedDeflate(self._deflate, max_message_bytes)] if self._deflate else []
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._partial = bytearray()  # of a message; a text as UTF-8, so that its many pieces cost nothing
         self._output = bytearray()
         self._pong: bytes | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """What its extension takes in memory, for as long as it is open."""
+        return DEFLATE_BYTES if self._deflate is not None else 0
 
     @property
     def partial_bytes(self) -> int:
