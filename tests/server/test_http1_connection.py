@@ -7,6 +7,7 @@ import pytest
 from sage_edge.core.exchange import Cause
 from sage_edge.server.http1.connection import FAREWELL_SECONDS
 from tests.kit.http1_client import GET, HTTP1Client
+from tests.kit.http2_frames import PREFACE
 from tests.kit.protocol_host import body, read_body, receive, respond, start
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
@@ -269,3 +270,32 @@ def test_one_read_may_wait_however_large_it_is() -> None:
     assert client.connection.may_read
     client.send(b"x")
     assert not client.connection.may_read
+
+
+def test_what_came_before_another_protocol_is_its_own_to_account_for() -> None:
+    client = HTTP1Client()
+    client.host.is_tls = False
+    passed_on: list[bytes] = []
+    client.host.become_http2 = passed_on.append  # type: ignore[method-assign]
+    client.send(PREFACE[:10])
+    assert client.host.account.buffered_bytes > 0
+    client.send(PREFACE[10:] + b"rest")
+    assert passed_on == [PREFACE + b"rest"]
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_what_came_before_a_websocket_is_open_counts_until_it_is_taken() -> None:
+    client = HTTP1Client()
+    exchange = client.ask(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDAwMDAwMDAwMDAwMDAwMA==\r\n\r\n"
+        b"\x82\x85\x00\x00\x00\x00hello"
+    )
+    assert client.host.account.buffered_bytes > 0
+    assert receive(exchange) == {"type": "websocket.connect"}
+    exchange.write({"type": "websocket.accept"})
+    message = receive(exchange)
+    assert message is not None
+    assert message["bytes"] == b"hello"
+    client.take()
+    assert client.host.account.buffered_bytes == 0

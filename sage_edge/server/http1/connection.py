@@ -309,12 +309,14 @@ class HTTP1Connection:
 
     def take_tunnelled(self) -> bytes:
         """What was read behind a handshake that is now complete."""
+        self._charge(0)
         return self._parser.take_rest()
 
     def _switch(self) -> None:
         if self._host.is_tls:  # RFC 9113 section 3.3: over TLS it is ALPN's to choose
             raise BadRequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 was not agreed on.")
         self._is_closing = True
+        self._charge(0)
         self._host.become_http2(self._parser.take_rest())
 
     def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = (), request: Request | None = None) -> None:
