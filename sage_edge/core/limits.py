@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_FIELDS = 100
+"""Of a request, cookies that HTTP/2 has in several taken for one: each costs far more than its bytes."""
 STALL_PROGRESS_BYTES = 4096
 """Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
 
