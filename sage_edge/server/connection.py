@@ -37,7 +37,7 @@ from sage_edge.server.opening import Opening
 from sage_edge.server.outgoing import Outgoing
 from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
-from sage_edge.server.transport import Plaintext, Transport
+from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -285,11 +285,12 @@ class Connection:
             data, has_ended = self._transport.receive(data)
             if self._is_ending:
                 self._linger()
-            if self._transport.has_answers:
+            if self._transport.answer_bytes:
                 self.wake()
 
     def _can_read(self) -> bool:
-        return self._is_ending or self._protocol.may_read
+        has_room = self._transport.answer_bytes < UNSENT_LIMIT_BYTES
+        return self._is_ending or (has_room and self._protocol.may_read)
 
     @property
     def _has_output(self) -> bool:

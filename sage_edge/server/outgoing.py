@@ -49,7 +49,7 @@ class Outgoing:
             try:
                 if not self._unsent:
                     data = protocol.take_output(TURN_BYTES)
-                    if not data and not transport.has_answers:
+                    if not data and not transport.answer_bytes:
                         return True
                     self._unsent = transport.send(data)
                 sent_bytes = self._socket.sock.send(self._unsent)
