@@ -86,6 +86,7 @@ class Exchange(ABC):
         progress: how far the answer is.
         status: of the answer, 101 for an accepted WebSocket; 0 before it has begun.
         head_bytes: of the request, as it was sent.
+        state_bytes: of memory, beside what any takes, for as long as it is open.
         received_bytes: of the request's body, or of a WebSocket's messages.
         sent_bytes: the same of the answer, as the server accepted it; none for HEAD.
         has_begun: its application was started, so that the layers tell how it went.
@@ -113,7 +114,7 @@ class Exchange(ABC):
         self.scope = scope
         self.progress = ResponseProgress()
         self.status = 0
-        self.head_bytes = 0
+        self.head_bytes = self.state_bytes = 0
         self.received_bytes = 0
         self.sent_bytes = 0
         self.has_begun = False

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
-REQUEST_COST_BYTES = 4096
-"""What a request counts for beside its head, as long as its application runs."""
+REQUEST_COST_BYTES = 16 * 1024
+"""What a request takes of memory beside its head, as long as its application runs: measured."""
+REQUESTS_FACTOR = 3
+"""Open requests may take so many times what may wait for an address: what it is served with, and no backlog."""
 HEAD_COST_FACTOR = 2
 """How many bytes of memory each byte of a head counts for: it is kept as it came, and in pieces."""
 
@@ -45,7 +47,8 @@ class ClientAccount:
 
     Attributes:
         connections: open.
-        buffered_bytes: of requests, bodies and answers that wait in memory.
+        buffered_bytes: of heads, bodies and answers that wait in memory.
+        requests: whose applications run, or are about to.
         expiring: applications that have their time to end, since their client left.
         turn: of the loop, in which it last had something done.
         spent_seconds: what that took of the turn.
@@ -58,6 +61,7 @@ class ClientAccount:
         "buffered_bytes",
         "connections",
         "expiring",
+        "requests",
         "spent_seconds",
         "started",
         "turn",
@@ -67,6 +71,7 @@ class ClientAccount:
         self._max_buffered_bytes = max_buffered_bytes
         self.connections = 0
         self.buffered_bytes = 0
+        self.requests = 0
         self.expiring = 0
         self.turn = 0
         self.spent_seconds = 0.0
@@ -74,8 +79,14 @@ class ClientAccount:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether as much is buffered as may be."""
-        return self.buffered_bytes >= self._max_buffered_bytes
+        """Whether as much is buffered as may be, or as many requests are open."""
+        max_bytes = self._max_buffered_bytes
+        return self.buffered_bytes >= max_bytes or self.requests * REQUEST_COST_BYTES >= REQUESTS_FACTOR * max_bytes
+
+    @property
+    def has_ample_room(self) -> bool:
+        """Whether so little is buffered that some may be spent on what a client can do without."""
+        return 2 * self.buffered_bytes < self._max_buffered_bytes
 
 
 class Accounts:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_FIELDS = 100
+"""Of a request, cookies that HTTP/2 has in several taken for one: each costs far more than its bytes."""
+STALL_PROGRESS_BYTES = 4096
+"""Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -16,7 +21,8 @@ class Limits:
         max_header_bytes: of a request's header list (RFC 9113 section 6.5.2) or head (RFC 9112).
         max_body_bytes: of a request.
         max_message_bytes: of a WebSocket message, inflated.
-        max_buffered_bytes: bodies and answers that wait, of all connections from one address.
+        max_buffered_bytes: heads, bodies and answers that wait, of all connections from one address; what bounds its
+            requests, too.
         stream_window_bytes: what a client may send on a stream before it is read.
         connection_window_bytes: the same on all streams of a connection.
         handshake_seconds: for TLS.

@@ -200,8 +200,9 @@ class LimitSettings(BaseModel):
     max_message_bytes: Count = Field(2**20, description="Largest WebSocket message.")
     max_buffered_bytes: Annotated[int, Field(ge=2**20)] = Field(
         32 * 2**20,
-        description="Requests, bodies and answers that wait in memory, of all connections from one address. Raise it "
-        "behind a balancer, whose address is that of all clients.",
+        description="Heads, bodies and answers that wait in memory, of all connections from one address; its open "
+        "requests may take three times that, 16 KiB each. Raise it behind a balancer, whose address is that of all "
+        "clients.",
     )
     stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
         2**20, description="What a client may send on an HTTP/2 stream before it is read."

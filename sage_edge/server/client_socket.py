@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import termios
+from contextlib import suppress
 
 import trio
 
@@ -84,13 +85,13 @@ class ClientSocket:
         return True
 
     @property
-    def has_unsent(self) -> bool:
-        """Whether the system holds bytes that the client has not acknowledged."""
+    def unsent_bytes(self) -> int:
+        """What the system holds that the client has not acknowledged."""
         try:
             (size_bytes,) = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))
         except OSError:
-            return False
-        return bool(size_bytes)
+            return 0
+        return int(size_bytes)
 
     @property
     def has_hung_up(self) -> bool:
@@ -99,8 +100,13 @@ class ClientSocket:
         poll.register(self.sock, getattr(select, "POLLRDHUP", 0))
         return bool(poll.poll(0))
 
+    def give_up_unsent(self) -> None:
+        """Have it dropped at the end: the system would keep it for as long as its client takes a byte now and then."""
+        with suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
     def close(self) -> None:
-        """Close it, with whatever is still unsent."""
+        """Close it. What is unsent goes on to its client, unless it was given up."""
         self.is_closed = True
         trio.lowlevel.notify_closing(self.sock)
         self.sock.close()

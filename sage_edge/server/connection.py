@@ -1,8 +1,8 @@
 """One accepted connection: its socket, its tasks and its clock.
 
 What the bytes mean is the protocol's, HTTP/2 or http/1.1, which knows nothing of trio. Here:
-reading, writing what is ready in one go, running applications, and the end. Whatever arrives, only
-this connection ends by it. What comes before a protocol is `server.opening`'s.
+reading, when to write, running applications, and the end. Whatever arrives, only this connection
+ends by it. What comes before a protocol is `server.opening`'s, how it is written `server.outgoing`'s.
 """
 
 from __future__ import annotations
@@ -35,14 +35,13 @@ from sage_edge.server.flusher import Flusher
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.opening import Opening
+from sage_edge.server.outgoing import Outgoing
 from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
-from sage_edge.server.transport import Plaintext, Transport
+from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext, Transport
 
 log = EdgeLogger(__name__)
 
-TURN_BYTES = 64 * 1024
-"""What a connection writes at once, before it lets the others go on."""
 LINGER_SECONDS = 2.0
 """How long more of what a client still sends is awaited, and discarded, before a connection is closed on it."""
 
@@ -108,8 +107,7 @@ class Connection:
         self._context: contextvars.Context
         self._opening = Opening(self._socket, self._share, self.limits.handshake_seconds, self.metrics)
         self._reading = trio.CancelScope()
-        self._unsent: memoryview | bytes = b""
-        self._blocked_since: float | None = None  # since when the socket takes nothing
+        self._outgoing = Outgoing(self._socket)
         self._resumed: trio.Event | None = None
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
@@ -206,39 +204,17 @@ class Connection:
     # The worker's side.
 
     def flush(self) -> None:
-        """Write what is ready, as far as the socket takes it."""
-        if self._blocked_since is not None or self._socket.is_closed or not self._has_protocol:
+        """Write what is ready, as far as the socket takes it, and read on where there is room for more.
+
+        There may be while the socket takes nothing: an application may read in one task and write in another, and a
+        client may read only once it has sent all.
+        """
+        if self._socket.is_closed or not self._has_protocol:
             return
-        protocol = self._protocol
-        turn_bytes = 0
-        while True:
-            try:
-                if not self._unsent:
-                    data = protocol.take_output(TURN_BYTES)
-                    if not data and not self._transport.has_answers:
-                        break
-                    self._unsent = self._transport.send(data)
-                sent_bytes = self._socket.sock.send(self._unsent)
-            except BlockingIOError:
-                sent_bytes = 0
-            except OSError:  # of the socket, or of TLS
-                self._lose()
-                self._reading.cancel()
-                return
-            if sent_bytes < len(self._unsent):
-                self._unsent = memoryview(self._unsent)[sent_bytes:]
-                self._blocked_since = self.clock()
-                self._nursery.start_soon(self._wait_for_room)
-                return
-            self._unsent = b""
-            turn_bytes += sent_bytes
-            if turn_bytes >= TURN_BYTES:
-                self.wake()  # the others' turn
-                return
+        if not self._outgoing.is_blocked:
+            self._write()
         if self._resumed is not None and self._can_read():
             self._resumed.set()
-        if protocol.wants_close:
-            self._end()
 
     def check_time(self, now: float) -> None:
         """End what has waited for too long."""
@@ -310,15 +286,16 @@ class Connection:
             data, has_ended = self._transport.receive(data)
             if self._is_ending:
                 self._linger()
-            if self._transport.has_answers:
+            if self._transport.answer_bytes:
                 self.wake()
 
     def _can_read(self) -> bool:
-        return self._is_ending or self._protocol.may_read
+        has_room = self._transport.answer_bytes < UNSENT_LIMIT_BYTES
+        return self._is_ending or (has_room and self._protocol.may_read)
 
     @property
     def _has_output(self) -> bool:
-        return bool(self._unsent) or self._protocol.has_output
+        return self._outgoing.has_unsent or self._protocol.has_output
 
     async def _write_last(self) -> None:
         """The client has ended its side, and may still read what was answered."""
@@ -328,23 +305,38 @@ class Connection:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
 
+    def _write(self) -> None:
+        protocol = self._protocol
+        try:
+            is_all = self._outgoing.write(protocol, self._transport)
+        except OSError:  # of the socket, or of TLS
+            self._lose()
+            self._reading.cancel()
+            return
+        if self._outgoing.is_blocked:
+            self._nursery.start_soon(self._wait_for_room)
+        elif not is_all:
+            self.wake()  # the others' turn
+        elif protocol.wants_close:
+            self._end()
+
     async def _wait_for_room(self) -> None:
-        if await self._socket.wait_for_room():
-            self._blocked_since = None
+        if await self._outgoing.wait_for_room():
             self.flush()
 
     def _check_time(self, now: float) -> None:
         if not self._has_protocol or self._socket.is_closed:
             return
-        if self._blocked_since is not None and now - self._blocked_since > self.limits.stall_seconds:
+        if self._outgoing.is_stalled(now, self.limits.stall_seconds):
             log.debug("client does not read")
             self._cause = Cause.STALLED
+            self._socket.give_up_unsent()
             self.cut()
             return
         if self._resumed is not None and self._socket.has_hung_up:
             self._protocol.end_input()  # behind what is not read
             self.wake()
-        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.has_unsent:
+        if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)
 

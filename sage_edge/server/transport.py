@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from sage_edge.server.tls_extension import ShownCertificate, describe_tls
 
 READ_BYTES = 64 * 1024
+UNSENT_LIMIT_BYTES = 64 * 1024
+"""With so much of answers that nobody takes, no more is read."""
 RECORD_BYTES = 16 * 1024
 """The largest of TLS (RFC 8446 section 5.1)."""
 
@@ -18,8 +20,8 @@ class Transport(Protocol):
     """What is between a socket and its protocol."""
 
     @property
-    def has_answers(self) -> bool:
-        """Whether what was received has it say something by itself, which the next `send` says too."""
+    def answer_bytes(self) -> int:
+        """How much what was received has it say by itself, which the next `send` says too."""
 
     def receive(self, data: bytes) -> tuple[bytes, bool]:
         """Plaintext from what the socket gave, and whether the client has ended its side."""
@@ -37,7 +39,7 @@ class Transport(Protocol):
 class Plaintext:
     """No encryption."""
 
-    has_answers = False
+    answer_bytes = 0
 
     def receive(self, data: bytes) -> tuple[bytes, bool]:
         """What the socket gave; nothing is the end."""
@@ -74,9 +76,9 @@ class TLSTransport:
         return self._object.selected_alpn_protocol()
 
     @property
-    def has_answers(self) -> bool:
-        """Whether OpenSSL has an alert or an update of keys for the client, such as that it does not renegotiate."""
-        return self._outgoing.pending > 0
+    def answer_bytes(self) -> int:
+        """Of what OpenSSL has for the client: alerts, such as that it does not renegotiate, and updates of keys."""
+        return self._outgoing.pending
 
     def describe(self, shown: ShownCertificate) -> Mapping[str, Any]:
         """What the ASGI TLS extension says of the connection, once the handshake is made.

@@ -46,7 +46,10 @@ class WebSocketExchange(AnsweringExchange):
         super().__init__(scope, host.new_event, carrier)
         self._account = host.account
         self._metrics = host.metrics
-        self._session = WebSocketSession(offer, max_message_bytes=host.limits.max_message_bytes)
+        self._session = WebSocketSession(
+            offer, max_message_bytes=host.limits.max_message_bytes, may_deflate=host.account.has_ample_room
+        )
+        self.state_bytes = self._session.state_bytes
         self._is_http2 = offer.key is None
         self._is_open = False
         self._has_closed = False  # END_STREAM, or its like, is written

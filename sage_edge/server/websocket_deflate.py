@@ -19,6 +19,8 @@ ExtensionOffer = tuple[str, tuple[tuple[str, str], ...]]
 
 WINDOW_BITS = 12
 """4 KiB each way instead of 32: 40 KiB instead of 300 for each WebSocket, at little cost to short messages."""
+DEFLATE_BYTES = 40 * 1024
+"""What that is, both ways together."""
 MEMORY_LEVEL = 5
 LONGEST_WINDOW_BITS = 15
 SLICE_BYTES = 4096

@@ -6,19 +6,24 @@ which is an http/1.1 connection or a stream of HTTP/2.
 
 from __future__ import annotations
 
+import struct
+
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.extensions import Extension
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, Opcode
 
 from sage_edge.core.exchange import Message
-from sage_edge.server.websocket_deflate import BoundedDeflate, agree
+from sage_edge.server.websocket_deflate import DEFLATE_BYTES, BoundedDeflate, agree
 from sage_edge.server.websocket_handshake import Fields, WebSocketOffer, answer_offer
 
 SENDABLE_CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 """RFC 6455 section 7.4, and what IANA has registered since."""
 LOCAL_CLOSE_CODES = frozenset({1005, 1006, 1015})
 """Never sent (section 7.4.1), but what an application that passes on another's end has at hand."""
+LARGE_BYTES = 256 * 1024
+"""A message that is larger is not deflated: for 1 MB that takes 60 ms, in which nothing else is served. Nor is it
+wsproto's to frame, which copies it six times."""
 
 
 class WebSocketSession:
@@ -27,6 +32,7 @@ class WebSocketSession:
     Args:
         offer: the client's.
         max_message_bytes: of a message, inflated; of a text, in UTF-8.
+        may_deflate: whether permessage-deflate is agreed to, where it is offered.
 
     Attributes:
         has_sent_close: a CLOSE frame is in the output, or was: nothing follows it (section 5.5.1).
@@ -35,18 +41,23 @@ class WebSocketSession:
         fault: of the client's, for which it was failed; None as long as there is none.
     """
 
-    def __init__(self, offer: WebSocketOffer, *, max_message_bytes: int) -> None:
+    def __init__(self, offer: WebSocketOffer, *, max_message_bytes: int, may_deflate: bool = True) -> None:
         self.has_sent_close = False
         self.is_closed = False
         self.fault: CloseReason | None = None
         self._offer = offer
         self._max_message_bytes = max_message_bytes
-        self._deflate = agree(offer.extensions)
+        self._deflate = agree(offer.extensions) if may_deflate else None
         extensions: list[Extension] = [BoundedDeflate(self._deflate, max_message_bytes)] if self._deflate else []
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._partial = bytearray()  # of a message; a text as UTF-8, so that its many pieces cost nothing
-        self._output = bytearray()
+        self._output: list[bytes | bytearray] = []
         self._pong: bytes | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """What its extension takes in memory, for as long as it is open."""
+        return DEFLATE_BYTES if self._deflate is not None else 0
 
     @property
     def partial_bytes(self) -> int:
@@ -105,18 +116,24 @@ class WebSocketSession:
         match message.get("bytes"), message.get("text"):
             case None, str(text):
                 event = TextMessage(text)
+            case bytes(data), None:
+                event = BytesMessage(data)
             case data, None if data is not None:
                 # A view takes all that is like bytes, and no number, of which `bytes` would make zeros.
                 event = BytesMessage(bytes(memoryview(data)))
             case _:
                 raise ValueError("websocket.send has either bytes or text")
-        if not self.has_sent_close and not self.is_closed:
-            self._output += self._connection.send(event)
+        if self.has_sent_close or self.is_closed:
+            return
+        if len(event.data) > LARGE_BYTES:
+            self._output += _frame(event)
+        else:
+            self._output.append(self._connection.send(event))
 
     def take_output(self) -> bytes:
         """What is to be written. Take it when it can be: until then, PINGs are answered by one PONG."""
         self._answer_ping()
-        output = bytes(self._output)
+        output = b"".join(self._output)
         self._output.clear()
         return output
 
@@ -160,14 +177,14 @@ class WebSocketSession:
     def _send_close(self, close: CloseConnection) -> None:
         if not self.has_sent_close and not self.is_closed:
             self._answer_ping()
-            self._output += self._connection.send(close)
+            self._output.append(self._connection.send(close))
             self.has_sent_close = True
 
     def _answer_ping(self) -> None:
         pong, self._pong = self._pong, None
         # None is due once the client's CLOSE has come (section 5.5.2), and none may follow ours.
         if pong is not None and self._connection.state is ConnectionState.OPEN:
-            self._output += self._connection.send(Pong(pong))
+            self._output.append(self._connection.send(Pong(pong)))
 
 
 def read_close(message: Message) -> CloseConnection:
@@ -186,6 +203,15 @@ def read_close(message: Message) -> CloseConnection:
     if code not in SENDABLE_CLOSE_CODES:
         raise ValueError(f"{code} is not a close code that may be sent")
     return CloseConnection(code, reason)  # wsproto cuts the reason to 123 bytes (section 5.5)
+
+
+def _frame(event: TextMessage | BytesMessage) -> tuple[bytes, bytes | bytearray]:
+    """A message as one frame, as it is (section 5.2). Nothing of it is copied, and nothing deflated."""
+    data = event.data
+    opcode = Opcode.BINARY
+    if isinstance(data, str):
+        data, opcode = data.encode(), Opcode.TEXT
+    return struct.pack(">BBQ", 0x80 | opcode, 127, len(data)), data
 
 
 def _disconnect(code: int, reason: str) -> Message:

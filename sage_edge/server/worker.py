@@ -262,7 +262,14 @@ class Worker:
         now = trio.current_time()
         if now - self._reported_at >= REPORT_SECONDS:
             where = _name_listener(sock)
-            log.warning("connections refused: too many are open", count=self._refused, latest_client=client, **where)
+            limit = "--max-connections" if self._accounts.is_full else "--max-connections-per-client"
+            log.warning(
+                "connections refused: too many are open",
+                count=self._refused,
+                latest_client=client,
+                latest_limit=limit,
+                **where,
+            )
             self._reported_at = now
             self._refused = 0
         sock.close()

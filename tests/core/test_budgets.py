@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sage_edge.core.budgets import Accounts, Budget, ClientAccount
+from sage_edge.core.budgets import REQUEST_COST_BYTES, REQUESTS_FACTOR, Accounts, Budget, ClientAccount
 
 NOW = 1000.0
 
@@ -151,6 +151,17 @@ class NarrowAccountsMachine(AccountsMachine):
 
 TestAccounts = AccountsMachine.TestCase
 TestNarrowAccounts = NarrowAccountsMachine.TestCase
+
+
+def test_an_account_has_room_for_requests_beside_what_waits() -> None:
+    account = ClientAccount(10 * REQUEST_COST_BYTES)
+    account.buffered_bytes = 10 * REQUEST_COST_BYTES - 1
+    account.requests = 10 * REQUESTS_FACTOR - 1
+    assert not account.is_exhausted
+    account.requests += 1
+    assert account.is_exhausted
+    account.buffered_bytes = 0
+    assert account.is_exhausted
 
 
 def test_a_client_that_has_left_is_forgotten_with_what_it_had() -> None:

@@ -17,9 +17,13 @@ import pytest
 
 from sage_edge import __version__
 from sage_edge.app.exchange import HIGH_WATER_BYTES
+from sage_edge.core.budgets import REQUEST_COST_BYTES, REQUESTS_FACTOR
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.exchange import WINDOW_BYTES
-from sage_edge.server.http2.stream import STALL_PROGRESS_BYTES
+from sage_edge.core.limits import MAX_FIELDS, STALL_PROGRESS_BYTES
+from sage_edge.core.settings import Settings
+from sage_edge.server.fairness import MOST_EXPIRING, STARTS
+from sage_edge.server.running_applications import PATIENT_WITH
 from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
 from tests.kit.readme import README, code_blocks, commands, settings_table
 
@@ -71,6 +75,11 @@ def test_nothing_is_left_to_fill_in() -> None:
 def test_limits_are_those_of_the_code() -> None:
     text = README.read_text()
     assert f"`send` waits at {HIGH_WATER_BYTES // 1024} KiB" in text
+    assert f"{STARTS} begun in a turn of the loop; {MOST_EXPIRING} whose client left" in text
+    assert f"from {PATIENT_WITH} on" in text
+    assert f"more than {MAX_FIELDS} fields" in text
+    requests = REQUESTS_FACTOR * Settings().limits.max_buffered_bytes // REQUEST_COST_BYTES
+    assert f"({REQUEST_COST_BYTES // 1024} KiB each: {requests:,} of them)" in text
     assert f"without {STALL_PROGRESS_BYTES // 1024} KiB of progress" in text
     assert f"{WINDOW_BYTES // 1024} KiB may be under way" in text
     assert f"sage-edge {__version__}\n" in text

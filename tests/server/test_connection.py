@@ -13,9 +13,12 @@ import trio.testing
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.core.metric_families import Metrics
+from sage_edge.server import connection
 from sage_edge.server.connection import LINGER_SECONDS
 from sage_edge.server.drain import Drain
+from sage_edge.server.fairness import MOST_READ_BYTES
 from sage_edge.server.http1.connection import HTTP1Connection
+from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext
 from sage_edge.server.worker import serve
 from tests.kit.captured_logs import captured_logs
 from tests.kit.http2_frames import PREFACE, settings_frame
@@ -170,3 +173,36 @@ async def test_what_breaks_the_rules_of_http2_is_not_taken_for_long(clock: trio.
         began_at = trio.current_time()
         assert await read_to_the_end(stream)
         assert await send_for_ever(stream, b"\xff") - began_at < 2 * LINGER_SECONDS
+
+
+class EchoingTransport(Plaintext):
+    """One that has a byte to say for each that it is given, as TLS has to updates of keys."""
+
+    most_bytes = 0
+
+    def __init__(self) -> None:
+        self.answer_bytes = 0
+
+    def receive(self, data: bytes) -> tuple[bytes, bool]:
+        self.answer_bytes += len(data)
+        EchoingTransport.most_bytes = max(EchoingTransport.most_bytes, self.answer_bytes)
+        return data, not data
+
+    def send(self, data: bytes) -> bytes:
+        answer_bytes, self.answer_bytes = self.answer_bytes, 0
+        return data + bytes(answer_bytes)
+
+
+async def test_no_more_is_read_while_what_tls_answers_by_itself_is_not_taken(
+    clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    monkeypatch.setattr(connection, "Plaintext", EchoingTransport)
+    async with serving(read) as port, connected(port) as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+        with trio.move_on_after(5):
+            await stream.send_all(bytes(50_000_000))
+    assert 0 < EchoingTransport.most_bytes < UNSENT_LIMIT_BYTES + MOST_READ_BYTES

@@ -7,7 +7,8 @@ import pytest
 from sage_edge.core.exchange import Cause
 from sage_edge.server.http1.connection import FAREWELL_SECONDS
 from tests.kit.http1_client import GET, HTTP1Client
-from tests.kit.protocol_host import body, read_body, respond, start
+from tests.kit.http2_frames import PREFACE
+from tests.kit.protocol_host import body, read_body, receive, respond, start
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost:"
@@ -242,3 +243,59 @@ def test_trailers_are_for_clients_that_ask_for_them_and_others_have_the_end_of_t
     assert exchange.ending == "complete"
     respond(client.ask(), b"next", (b"content-length", b"4"))
     assert client.take().endswith(b"next")
+
+
+def test_a_body_that_comes_by_the_byte_counts_for_what_its_pieces_take_in_memory() -> None:
+    client = HTTP1Client()
+    exchange = client.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+    pieces = 0
+    while client.connection.may_read:
+        client.send(b"x")
+        pieces += 1
+    cost_bytes = client.host.account.buffered_bytes
+    assert cost_bytes > 64 * 1024 > 200 * pieces
+    for _ in range(pieces // 2):
+        receive(exchange)
+    assert client.connection.may_read
+    assert abs(client.host.account.buffered_bytes - cost_bytes / 2) < 1000
+    while receive(exchange):
+        pass
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_one_read_may_wait_however_large_it_is() -> None:
+    client = HTTP1Client()
+    client.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+    client.send(bytes(64 * 1024))
+    assert client.connection.may_read
+    client.send(b"x")
+    assert not client.connection.may_read
+
+
+def test_what_came_before_another_protocol_is_its_own_to_account_for() -> None:
+    client = HTTP1Client()
+    client.host.is_tls = False
+    passed_on: list[bytes] = []
+    client.host.become_http2 = passed_on.append  # type: ignore[method-assign]
+    client.send(PREFACE[:10])
+    assert client.host.account.buffered_bytes > 0
+    client.send(PREFACE[10:] + b"rest")
+    assert passed_on == [PREFACE + b"rest"]
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_what_came_before_a_websocket_is_open_counts_until_it_is_taken() -> None:
+    client = HTTP1Client()
+    exchange = client.ask(
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDAwMDAwMDAwMDAwMDAwMA==\r\n\r\n"
+        b"\x82\x85\x00\x00\x00\x00hello"
+    )
+    assert client.host.account.buffered_bytes > 0
+    assert receive(exchange) == {"type": "websocket.connect"}
+    exchange.write({"type": "websocket.accept"})
+    message = receive(exchange)
+    assert message is not None
+    assert message["bytes"] == b"hello"
+    client.take()
+    assert client.host.account.buffered_bytes == 0

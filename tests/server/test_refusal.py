@@ -160,6 +160,12 @@ def test_what_is_not_http_is_told_with_its_client(lines: Lines) -> None:
     assert counts(host, "protocol_errors") == {("1.1", "not_http"): 1}
 
 
+@pytest.mark.parametrize("line", [b"GET /x HTTP", b"GET /x http", b"GET /x HTTP1.1", b"GET /x"])
+def test_a_request_line_of_http_without_a_version_is_answered(lines: Lines, line: bytes) -> None:
+    _, answer = say(line + b"\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize(
     ("pseudo", "status", "code", "method", "path"),
     [

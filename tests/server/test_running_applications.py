@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from sage_edge.app.exchange import EXCHANGE, Exchange
-from sage_edge.core.budgets import HEAD_COST_FACTOR, REQUEST_COST_BYTES, ClientAccount
+from sage_edge.core.budgets import HEAD_COST_FACTOR, ClientAccount
 from sage_edge.server.running_applications import PATIENT_WITH, RunningApplications
 from tests.kit.asgi_calls import http_scope
 from tests.kit.exchange import RecordingExchange
@@ -20,9 +20,11 @@ async def sleep(scope: Any, receive: Any, send: Any) -> None:
     await trio.sleep_forever()
 
 
-def begin(running: RunningApplications, nursery: trio.Nursery, *, head_bytes: int = 0) -> Exchange:
+def begin(
+    running: RunningApplications, nursery: trio.Nursery, *, head_bytes: int = 0, state_bytes: int = 0
+) -> Exchange:
     exchange = RecordingExchange(scope=http_scope())
-    exchange.head_bytes = head_bytes
+    exchange.head_bytes, exchange.state_bytes = head_bytes, state_bytes
     running.add(exchange)
     nursery.start_soon(running.run, exchange, lambda _: None)
     return exchange
@@ -32,15 +34,16 @@ async def test_a_request_costs_its_address_as_long_as_its_application_runs(nurse
     account = ClientAccount(2**20)
     running = RunningApplications(sleep, account, GRACE_SECONDS, bool)
     begin(running, nursery, head_bytes=1000)
-    begin(running, nursery)
+    begin(running, nursery, state_bytes=5000)
     await trio.testing.wait_all_tasks_blocked()
-    assert account.buffered_bytes == 2 * REQUEST_COST_BYTES + HEAD_COST_FACTOR * 1000
+    assert account.buffered_bytes == HEAD_COST_FACTOR * 1000 + 5000
+    assert account.requests == 2
     assert len(running) == 2
     nursery.cancel_scope.cancel()
     with trio.CancelScope(shield=True):
         while nursery.child_tasks:
             await trio.lowlevel.checkpoint()
-    assert account.buffered_bytes == len(running) == 0
+    assert account.buffered_bytes == account.requests == len(running) == 0
 
 
 async def test_one_that_does_not_begin_costs_nothing_any_more() -> None:
@@ -52,7 +55,7 @@ async def test_one_that_does_not_begin_costs_nothing_any_more() -> None:
     running.close()
     assert not left
     running.remove(exchange)
-    assert account.buffered_bytes == len(running) == 0
+    assert account.buffered_bytes == account.requests == len(running) == 0
     assert left == [True]
     assert EXCHANGE not in exchange.scope
 

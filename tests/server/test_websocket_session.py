@@ -11,6 +11,7 @@ import pytest
 from wsproto.events import BytesMessage, Event, Ping, Pong, TextMessage
 
 from sage_edge.server.websocket_handshake import WebSocketOffer
+from sage_edge.server.websocket_session import LARGE_BYTES
 from tests.kit.websocket_session import (
     BINARY,
     CLOSE,
@@ -70,6 +71,36 @@ def test_compression_makes_repeated_messages_short() -> None:
         size = len(session.take_output())
 
     assert size < 10
+
+
+@offers
+def test_a_large_message_is_sent_as_it_is_between_others(offer: WebSocketOffer) -> None:
+    session = new_session(offer)
+    client = Client(session)
+    large = b"abc" * LARGE_BYTES
+    session.send({"type": "websocket.send", "text": "before"})
+    session.send({"type": "websocket.send", "bytes": large})
+    session.send({"type": "websocket.send", "text": large.decode()})
+    session.send({"type": "websocket.send", "text": "before"})
+
+    before, *parts, after = client.receive()
+    assert before == after == TextMessage("before")
+    assert b"".join(part.data for part in parts if isinstance(part, BytesMessage)) == large
+    assert "".join(part.data for part in parts if isinstance(part, TextMessage)) == large.decode()
+
+
+def test_a_large_message_is_copied_once() -> None:
+    session = new_session(DEFLATED)
+    large = bytes(2**22)
+    tracemalloc.start()
+    try:
+        session.send({"type": "websocket.send", "bytes": large})
+        assert len(session.take_output()) == len(large) + 10
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most_bytes < 1.5 * len(large)
 
 
 @pytest.mark.parametrize("content", [{}, {"bytes": None, "text": None}, {"bytes": b"", "text": ""}, {"text": b""}])

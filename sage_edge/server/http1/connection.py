@@ -87,9 +87,7 @@ class HTTP1Connection:
     def may_read(self) -> bool:
         """False while as much waits as may: for an application, or behind the request being answered."""
         turn = self._turn
-        return turn is None or (
-            turn.unread_bytes <= HIGH_WATER_BYTES and self._parser.buffered_bytes <= PIPELINED_BYTES
-        )
+        return turn is None or not (turn.is_full or self._parser.buffered_bytes > PIPELINED_BYTES)
 
     @property
     def is_idle(self) -> bool:
@@ -310,12 +308,14 @@ class HTTP1Connection:
 
     def take_tunnelled(self) -> bytes:
         """What was read behind a handshake that is now complete."""
+        self._charge(0)
         return self._parser.take_rest()
 
     def _switch(self) -> None:
         if self._host.is_tls:  # RFC 9113 section 3.3: over TLS it is ALPN's to choose
             raise BadRequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/2 was not agreed on.")
         self._is_closing = True
+        self._charge(0)
         self._host.become_http2(self._parser.take_rest())
 
     def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = (), request: Request | None = None) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
+from sage_edge.core.limits import MAX_FIELDS
 from sage_edge.server.http1.errors import BadRequestError, malformed
-
-MAX_FIELDS = 100
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 """RFC 9110 section 5.6.2."""

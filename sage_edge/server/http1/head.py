@@ -102,7 +102,8 @@ def _read_request_line(line: bytes) -> tuple[str, bytes, str]:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         error = malformed("The request line is malformed.")
-        error.is_http = line.count(b" ") != 2 or b"/" in line.rpartition(b" ")[2]
+        protocol = line.rpartition(b" ")[2]
+        error.is_http = line.count(b" ") != 2 or b"/" in protocol or protocol.upper().startswith(b"HTTP")
         raise error
     method, target, major, minor = match.groups()
     if major != b"1":

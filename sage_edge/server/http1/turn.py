@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
-from sage_edge.core.exchange import Cause
+from sage_edge.core.exchange import MESSAGE_COST_BYTES, Cause
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http1.errors import BadRequestError
 from sage_edge.server.http1.head import Request
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sage_edge.server.http1.connection import HTTP1Connection
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+UNREAD_COST_BYTES = HIGH_WATER_BYTES + MESSAGE_COST_BYTES
+"""How much may wait for an application before no more is read: one read, however large, or many small ones."""
 
 
 class Turn:
@@ -39,7 +41,8 @@ class Turn:
         self.has_started = False
         self.is_request_over = False
         self.is_tunnel = False
-        self.unread_bytes = 0
+        self.unread_bytes = 0  # received, and not yet taken by the application
+        self.unread_cost_bytes = 0  # the same with what its messages take in memory
         self.last_received_at = host.clock()
 
     @property
@@ -47,6 +50,11 @@ class Turn:
         """Whether the next piece of the body is the client's to send, and nothing can be said before it has come."""
         is_asked = self.exchange is None or self.exchange.want is None  # a client may wait for 100 Continue
         return is_asked and not (self.is_request_over or self.has_started or self.unread_bytes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits for the application as may."""
+        return self.unread_cost_bytes > UNREAD_COST_BYTES
 
     # The client's side.
 
@@ -56,9 +64,11 @@ class Turn:
         self.is_request_over = is_last
         if exchange is None or self._is_over or (is_last and isinstance(exchange, WebSocketExchange)):
             return
-        size_bytes = len(data)
-        self.unread_bytes += size_bytes
-        self._host.account.buffered_bytes += size_bytes
+        if size_bytes := len(data):
+            cost_bytes = size_bytes + MESSAGE_COST_BYTES
+            self.unread_bytes += size_bytes
+            self.unread_cost_bytes += cost_bytes
+            self._host.account.buffered_bytes += cost_bytes
         if not self.is_tunnel:
             exchange.received_bytes += size_bytes
             if exchange.received_bytes > self._host.limits.max_body_bytes:
@@ -86,8 +96,8 @@ class Turn:
 
     def forget_unread(self) -> None:
         """Nobody will read what has come."""
-        self._host.account.buffered_bytes -= self.unread_bytes
-        self.unread_bytes = 0
+        self._host.account.buffered_bytes -= self.unread_cost_bytes
+        self.unread_bytes = self.unread_cost_bytes = 0
 
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110 section 10.1.1)."""
@@ -155,11 +165,13 @@ class Turn:
         size_bytes = min(size_bytes, self.unread_bytes)
         if not size_bytes:
             return
-        was_full = self.unread_bytes > HIGH_WATER_BYTES
+        was_full = self.is_full
+        cost_bytes = self.unread_cost_bytes * size_bytes // self.unread_bytes
         self.unread_bytes -= size_bytes
-        self._host.account.buffered_bytes -= size_bytes
+        self.unread_cost_bytes -= cost_bytes
+        self._host.account.buffered_bytes -= cost_bytes
         self.last_received_at = self._host.clock()
-        if was_full:
+        if was_full and not self.is_full:
             self._connection.resume()
 
     def abort(self) -> None:

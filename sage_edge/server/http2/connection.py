@@ -247,6 +247,8 @@ class HTTP2Connection:
     def on_reset(self, stream_id: int, code: int) -> None:
         """The client gives a stream up."""
         self._streams.require_claimed(stream_id, "RST_STREAM")
+        if self._streams.note_late_reset(stream_id):
+            return
         self._budgets.spend(Kind.RESET, self._now)
         stream = self._streams.find(stream_id)
         if stream is not None:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
+from sage_edge.core.limits import MAX_FIELDS
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Fields, Host
@@ -222,7 +223,7 @@ def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: 
     limits = host.limits
     request = read_request(fields)
     head_bytes = sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields])
-    if head_bytes > limits.max_header_bytes:
+    if head_bytes > limits.max_header_bytes or len(request.fields) > MAX_FIELDS:
         raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     stream.missing_bytes = length = request.content_length
     if length is not None and length > limits.max_body_bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sage_edge.app.exchange import Exchange
 from sage_edge.core.exchange import MESSAGE_COST_BYTES
+from sage_edge.core.limits import STALL_PROGRESS_BYTES
 from sage_edge.server.carrier import Fields, Host
 from sage_edge.server.http2 import frames
 from sage_edge.server.http2.hpack import encode_fields, encode_status
@@ -15,9 +16,6 @@ from sage_edge.server.http2.windows import CREDIT_DIVISOR, ReceiveWindow
 
 if TYPE_CHECKING:
     from sage_edge.server.http2.streams import Streams
-
-STALL_PROGRESS_BYTES = 4096
-"""Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
 
 
 class Stream:

@@ -114,6 +114,13 @@ class Streams:
         if ending is Ending.CLIENT_RESET:
             self.refuse(stream_id, ErrorCode.STREAM_CLOSED)
 
+    def note_late_reset(self, stream_id: int) -> bool:
+        """Whether a reset has crossed the end of an answer, and so gave nothing up. That is so once for each stream."""
+        if self._closed.find(stream_id) is not Ending.BOTH_ENDED:
+            return False
+        self._closed.note(stream_id, Ending.CLIENT_RESET)
+        return True
+
     # How they end.
 
     def finish(self, stream: Stream) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from sage_edge.core.budgets import REQUEST_COST_BYTES
 from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, open_tls, rss_bytes, siege
 from tests.kit.frames import (
@@ -226,6 +227,22 @@ def test_requests_that_never_end(target: Target) -> None:
         client.send(*(headers(client.next_id(), request(b"/read", b"POST"), end_stream=False) for _ in range(250)))
         hold(client)
         assert not client.goaways
+
+
+def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None:
+    # No connection of theirs goes over any limit; their address has three times 8 MiB for requests of 16 KiB.
+    with (
+        make_target("--max-buffered-bytes", str(8 * 2**20)) as target,
+        siege(target, "waiting requests, 12 connections", connections=12),
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(attacker(target)) for _ in range(12)]
+        for client in clients:
+            client.send(*(headers(client.next_id(), request(b"/ignore")) for _ in range(250)))
+            client.ping()
+        refused = [stream for client in clients for stream in client.streams.values() if stream.is_over]
+        assert {stream.reset_code for stream in refused} == {Code.REFUSED_STREAM}
+        assert len(refused) > 11 * 250 - 3 * 8 * 2**20 // REQUEST_COST_BYTES  # those of one read are let in together
 
 
 def test_clients_that_ask_for_much_and_leave_at_once(fresh: Target) -> None:

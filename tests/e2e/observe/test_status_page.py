@@ -131,7 +131,8 @@ def test_what_goes_wrong_around_requests_is_on_the_page() -> None:
             with socket.create_connection(("127.0.0.1", edge.port)) as second:
                 assert second.recv(1) == b""
         wait_for_text(url, r"connections refused 1 TLS handshakes failed 0 protocol errors 1 limits exceeded 0")
-        edge.log.wait_for(rf"connections refused: too many are open .* port={edge.port}\b")
+        limit = "latest_limit=--max-connections-per-client"
+        edge.log.wait_for(rf"connections refused: too many are open .* {limit} .*port={edge.port}\b")
 
 
 @needs_browser

@@ -135,6 +135,20 @@ def test_a_budget_may_be_used_up_and_not_exceeded(limit: str, cost: Cost) -> Non
     assert client.goaway_code() == ENHANCE_YOUR_CALM
 
 
+def test_a_reset_that_crosses_the_end_of_an_answer_is_free_once() -> None:
+    client = HTTP2Client(max_resets=LIMIT)
+    for _ in range(3 * LIMIT):
+        stream_id, exchange = client.ask()
+        respond(exchange)
+        client.connection.end(exchange)
+        client.send(reset_frame(stream_id))
+    assert client.goaway_code() is None
+    client.send(*[reset_frame(stream_id)] * LIMIT)
+    assert client.goaway_code() is None
+    client.send(reset_frame(stream_id))
+    assert client.goaway_code() == ENHANCE_YOUR_CALM
+
+
 def test_settings_have_a_budget() -> None:
     client = HTTP2Client(max_settings=LIMIT)  # one was spent on the first
     client.send(*[settings_frame()] * (LIMIT - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hpack
 import pytest
 
+from sage_edge.core.limits import MAX_FIELDS
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     CONTINUATION,
@@ -124,6 +125,16 @@ def test_a_list_over_the_limit_is_answered_with_431() -> None:
     assert (answer.status, answer.has_ended) == (431, True)
     assert client.connection.is_idle
     client.ask()  # the decoder's state is whole
+
+
+def test_more_fields_than_http1_takes_are_answered_with_431_and_cookies_are_one() -> None:
+    client = HTTP2Client()
+    fields = [(b"x-%d" % number, b"1") for number in range(MAX_FIELDS - 2)]
+    cookies = [(b"cookie", b"a=%d" % number) for number in range(100)]
+    _, exchange = client.ask(*fields, *cookies)
+    assert len(exchange.scope["headers"]) == MAX_FIELDS, "with host and cookie"
+    answer = client.answer(client.request(*fields, *cookies, (b"x-more", b"1")))
+    assert (answer.status, answer.has_ended) == (431, True)
 
 
 def test_a_list_far_over_the_limit_ends_the_connection() -> None:

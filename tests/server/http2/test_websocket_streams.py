@@ -6,6 +6,7 @@ import pytest
 
 from sage_edge.app.exchange import Exchange
 from sage_edge.server.websocket import CLOSED_GRACE_SECONDS, LAST_MESSAGES_BYTES
+from sage_edge.server.websocket_deflate import DEFLATE_BYTES
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data_frame, headers_frame, reset_frame
 from tests.kit.protocol_host import receive
@@ -265,3 +266,16 @@ def test_an_application_has_more_time_to_end_where_its_client_has_closed_with_a_
     assert exchange.is_client_gone
     assert cancelled == [how]
     assert exchange.grace_seconds == (CLOSED_GRACE_SECONDS if how.startswith("frame") else 0)
+
+
+def test_compression_is_declined_where_half_of_what_may_wait_is_used() -> None:
+    client = HTTP2Client()
+    offer = (b"sec-websocket-extensions", b"permessage-deflate")
+    costs = []
+    for buffered_bytes in (0, client.host.limits.max_buffered_bytes // 2):
+        client.host.account.buffered_bytes = buffered_bytes
+        stream_id, exchange = connect(client, offer, is_accepted=False)
+        exchange.write({"type": "websocket.accept"})
+        is_agreed = b"sec-websocket-extensions" in dict(client.answer(stream_id).fields)
+        costs.append((is_agreed, exchange.state_bytes))
+    assert costs == [(True, DEFLATE_BYTES), (False, 0)]
