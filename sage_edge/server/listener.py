@@ -18,6 +18,7 @@ import structlog
 from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.server.activation import PassedSockets
+from sage_edge.server.forked_children import keep_from_children
 from sage_edge.server.hand_over import take_over
 
 log = structlog.get_logger(__name__)
@@ -58,12 +59,15 @@ def open_listeners(
     if faults:
         close_listeners(sockets)
         return [], faults
+    keep_from_children(sockets)
     return sockets, []
 
 
 def inherit(descriptors: Iterable[int]) -> list[socket.socket]:
     """Listening sockets, or bound ones that will listen, which the parent process has opened."""
-    return [_own(InheritedSocket(fileno=descriptor)) for descriptor in descriptors]
+    sockets = [_own(InheritedSocket(fileno=descriptor)) for descriptor in descriptors]
+    keep_from_children(sockets)
+    return sockets
 
 
 def spread(sockets: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
