@@ -6,10 +6,11 @@ Which sockets systemd passes on is `server.activation`'s.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,31 @@ FIRST_UNPRIVILEGED_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 class InheritedSocket(socket.socket):
     """A listening socket that another process has opened, and may be accepting from or pass on to the next."""
+
+
+class _PathSocket(socket.socket):
+    """A Unix socket that was opened here, and is to leave no path behind."""
+
+    _file: tuple[int, int] | None = None
+
+    def bind_path(self, path: str) -> None:
+        """Bind it, and remember the file that this has made."""
+        self.bind(path)
+        self._file = _identify(path)
+
+    def remove_path(self) -> None:
+        """Remove the path, unless another file is there now: a newer edge may have put its own in the place."""
+        if self.fileno() == -1 or self._file is None:
+            return
+        path = self.getsockname()
+        with suppress(OSError):
+            if _identify(path) == self._file:
+                Path(path).unlink()
+
+
+def _identify(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def open_listeners(
@@ -107,9 +133,8 @@ def close_listeners(sockets: Sequence[socket.socket]) -> None:
 def remove_paths(sockets: Sequence[socket.socket]) -> None:
     """Remove the paths of Unix sockets opened here. One that was inherited is its owner's."""
     for sock in sockets:
-        is_open = sock.fileno() != -1
-        if is_open and sock.family == socket.AF_UNIX and not isinstance(sock, InheritedSocket):
-            Path(sock.getsockname()).unlink(missing_ok=True)
+        if isinstance(sock, _PathSocket):
+            sock.remove_path()
 
 
 def is_shared(sock: socket.socket) -> bool:
@@ -205,8 +230,9 @@ def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> Non
 
 def _open_unix(bind: UnixBind) -> socket.socket:
     _remove_stale(bind.path)
-    with _closed_on_failure(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
-        sock.bind(bind.path)
+    sock = _PathSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closed_on_failure(sock):
+        sock.bind_path(bind.path)
         sock.setblocking(False)
         _listen(sock)
     return sock

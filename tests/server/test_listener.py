@@ -100,6 +100,21 @@ class TestOpening:
         close_listeners(sockets)
         assert not path.exists()
 
+    @pytest.mark.parametrize("is_socket", [True, False])
+    def test_what_has_taken_the_place_of_a_unix_path_stays(
+        self, tmp_path: Path, opened: list[socket.socket], is_socket: bool
+    ) -> None:
+        path, newer = tmp_path / "edge.sock", tmp_path / "newer.sock"
+        sockets, _ = open_listeners([UnixBind(str(path))])
+        if is_socket:
+            open_all(opened, UnixBind(str(newer)))
+        else:
+            newer.touch()
+        newer.rename(path)
+        close_listeners(sockets)
+        assert path.exists()
+        assert can_connect(str(path), socket.AF_UNIX) is is_socket
+
     def test_a_socket_that_nobody_listens_on_is_replaced(self, tmp_path: Path, opened: list[socket.socket]) -> None:
         path = tmp_path / "stale.sock"
         with socket.socket(socket.AF_UNIX) as killed:
