@@ -83,7 +83,9 @@ async def run(
     last_call = last_call_seconds(settings)
     tell = partial(_tell_streams, link) if link is not None else None
     drain = Drain(delay_seconds=last_call, limit_seconds=settings.drain_seconds, show=show_drain, tell=tell)
-    redirect_drain = Drain(delay_seconds=last_call if settings.reuse_port else 0.0, limit_seconds=REDIRECT_SECONDS)
+    redirect_drain = Drain(
+        delay_seconds=last_call if settings.is_redirect_shared else 0.0, limit_seconds=REDIRECT_SECONDS
+    )
     life = _Life(plan, logs, notifier, drain, redirect_drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
     async with open_gateway(plan.gateway, settings, life.readiness, life.metrics) as mounts:
@@ -174,9 +176,9 @@ class _Life:
     def begin_drain(self, *, keeps_idle: bool = False) -> None:
         """Begin the end; see `Drain.begin`."""
         self.readiness.advance(Phase.DRAINING)
-        if self.plan.settings.reuse_port:
-            if self.link is None:  # otherwise it is the supervisor's
-                hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
+        if self.plan.settings.reuse_port and self.link is None:  # otherwise it is the supervisor's
+            hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
+        if self.plan.settings.is_redirect_shared:
             self.redirect_drain.begin()
         self.drain.begin(keeps_idle=keeps_idle)
         if self.link is not None:
