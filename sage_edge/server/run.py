@@ -313,6 +313,9 @@ async def _follow_supervisor(life: _Life, link: WorkerLink, scope: trio.CancelSc
     if life.readiness.phase is Phase.STARTING:
         scope.cancel()
     else:
+        # A supervisor that is started in its place needs the address.
+        life.drain.skip_delay()
+        life.redirect_drain.skip_delay()
         life.begin_drain()
 
 
