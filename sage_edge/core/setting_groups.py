@@ -76,7 +76,7 @@ class ListenSettings(BaseModel):
     )
     bind: Texts = Field(
         (),
-        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, fd://N, "
+        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, unix:@NAME, fd://N, "
         "systemd or systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by "
         "commas.",
     )

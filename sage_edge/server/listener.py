@@ -173,8 +173,10 @@ def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tup
 
 
 def describe_address(sock: socket.socket) -> str:
-    """A socket's own address as in a URL's authority: `127.0.0.1:8899`, `[::1]:8899`, `unix:/path`."""
+    """A socket's own address as a bind is written: `127.0.0.1:8899`, `[::1]:8899`, `unix:/path`, `unix:@name`."""
     name = sock.getsockname()
+    if isinstance(name, bytes):  # of the abstract space
+        return f"unix:@{name[1:].decode(errors='backslashreplace')}"
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
@@ -229,10 +231,13 @@ def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> Non
 
 
 def _open_unix(bind: UnixBind) -> socket.socket:
-    _remove_stale(bind.path)
     sock = _PathSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     with _closed_on_failure(sock):
-        sock.bind_path(bind.path)
+        if bind.is_abstract:
+            sock.bind(bind.address)
+        else:
+            _remove_stale(bind.path)
+            sock.bind_path(bind.path)
         sock.setblocking(False)
         _listen(sock)
     return sock
@@ -289,7 +294,7 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     if isinstance(error, socket.gaierror):
         reason, hint = "the host name does not resolve", "check the spelling, or give an address"
     elif isinstance(bind, UnixBind):
-        reason, hint = _explain_path(bind.path, error)
+        reason, hint = _explain_path(bind, error)
     elif error.errno == errno.EADDRINUSE:
         reason, hint = "the address is in use", "stop what listens there, or choose another port"
     elif error.errno == errno.EADDRNOTAVAIL:
@@ -305,8 +310,8 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     return Fault(f"cannot listen on {bind}: {reason}", hint, ExitCode.STARTUP, error, setting="bind")
 
 
-def _explain_path(path: str, error: OSError) -> tuple[str, str]:
-    if error.errno == errno.EADDRINUSE and Path(path).is_socket():
+def _explain_path(bind: UnixBind, error: OSError) -> tuple[str, str]:
+    if error.errno == errno.EADDRINUSE and (bind.is_abstract or Path(bind.path).is_socket()):
         return "the address is in use", "stop what listens there, or choose another path"
     if error.errno == errno.EADDRINUSE:
         return "the path is in use by something else", "choose another path, or remove what is there"
