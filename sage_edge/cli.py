@@ -49,6 +49,7 @@ from sage_edge.core.settings import (
     spellings_of,
 )
 from sage_edge.server.early_signals import EarlySignals, EndedBySignal, ignore_ending_signals
+from sage_edge.server.forked_children import leave_signals_to_parent
 
 INTERRUPTED = 128 + 2
 """What shells report of a process that SIGINT ended."""
@@ -230,6 +231,7 @@ def serve(configuration: Configuration) -> None:
     # They may come at any time, and end nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
+    leave_signals_to_parent()
     early_signals = EarlySignals()
     # What serves is imported by the commands that need it: the others answer sooner.
     import structlog

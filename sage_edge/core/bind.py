@@ -21,9 +21,19 @@ class TCPBind:
 
 @dataclass(frozen=True)
 class UnixBind:
-    """A path in the file system."""
+    """A path in the file system; or, where it begins with @, a name in Linux's abstract space, which leaves no file."""
 
     path: str
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether it is such a name. A file is called so behind its directory: `./@name`."""
+        return self.path.startswith("@")
+
+    @property
+    def address(self) -> str:
+        """As the system takes it."""
+        return f"\0{self.path[1:]}" if self.is_abstract else self.path
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -53,15 +63,15 @@ Bind = TCPBind | UnixBind | FileDescriptorBind | SystemdBind
 
 
 def parse_bind(text: str) -> Bind:
-    """Read `host:port`, `[v6]:port`, `unix:PATH`, `fd://N`, `systemd` or `systemd:NAME`.
+    """Read `host:port`, `[v6]:port`, `unix:PATH`, `unix:@NAME`, `fd://N`, `systemd` or `systemd:NAME`.
 
     Raises:
         ValueError: the text is none of these; the message says what is wrong with it.
     """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path:
-            raise ValueError("unix: needs a path, as in unix:/run/sage-edge.sock")
+        if path in {"", "@"}:
+            raise ValueError("unix: needs a path, as in unix:/run/sage-edge.sock, or a name, as in unix:@sage-edge")
         return UnixBind(path)
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")

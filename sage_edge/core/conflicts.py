@@ -101,11 +101,12 @@ def _tls_conflicts(settings: Settings) -> Iterator[_Conflict]:
         ("redirect_http",),
     )
     ports = {bind.port for bind in settings.binds if isinstance(bind, TCPBind)}
+    passed = {bind for bind in settings.binds if not isinstance(bind, TCPBind)}
     yield _Conflict(
-        settings.redirect_http in ports - {0},
+        settings.redirect_http in ports - {0} or bool(set(settings.redirect_binds) & passed),
         "redirect_http",
-        f"the edge itself listens on port {settings.redirect_http}",
-        "choose another port for plaintext, such as 80",
+        f"the edge itself listens on {'port ' * isinstance(settings.redirect_http, int)}{settings.redirect_http}",
+        "choose another port for plaintext, such as 80, or another socket",
         ("bind", "host", "port"),
     )
     yield _Conflict(
@@ -126,12 +127,13 @@ def _tls_conflicts(settings: Settings) -> Iterator[_Conflict]:
 
 def _process_conflicts(settings: Settings) -> Iterator[_Conflict]:
     has_supervisor = settings.workers is not None
+    opened = (*settings.binds, *settings.redirect_binds)
     yield _Conflict(
-        settings.reuse_port and not any(isinstance(bind, TCPBind) for bind in settings.binds),
+        settings.reuse_port and not any(isinstance(bind, TCPBind) for bind in opened),
         "reuse_port",
         "no TCP port is opened here",
         "leave it out: passed sockets are shared already, and unix: paths cannot be",
-        ("bind",),
+        ("bind", "redirect_http"),
     )
     for name in ("max_requests", "max_memory_bytes"):
         yield _Conflict(

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
-from sage_edge.core.bind import LARGEST_PORT, Bind, TCPBind, parse_bind
+from sage_edge.core.bind import LARGEST_PORT, Bind, FileDescriptorBind, SystemdBind, TCPBind, parse_bind
 from sage_edge.core.forwarded import TrustedProxies
 from sage_edge.core.routing import normalise_prefix
 
@@ -43,6 +43,26 @@ def split_each(value: object) -> object:
     return split_list(value)
 
 
+def read_port_or_socket(value: object) -> object:
+    """A TCP port, or a socket that is passed on: a number, its text, `fd://N` or `systemd:NAME`."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value)
+    if isinstance(value, str):
+        is_valid = value != "systemd" and isinstance(_try_bind(value), (FileDescriptorBind, SystemdBind))
+    else:
+        is_valid = type(value) is int and 0 <= value <= LARGEST_PORT
+    if not is_valid:
+        raise ValueError(f"{value!r} is not a TCP port (0 to {LARGEST_PORT}), fd://N or systemd:NAME")
+    return value
+
+
+def _try_bind(text: str) -> Bind | None:
+    try:
+        return parse_bind(text)
+    except ValueError:
+        return None
+
+
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(split_list)]
 
@@ -56,8 +76,9 @@ class ListenSettings(BaseModel):
     )
     bind: Texts = Field(
         (),
-        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, fd://N, systemd or "
-        "systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by commas.",
+        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, unix:@NAME, fd://N, "
+        "systemd or systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by "
+        "commas.",
     )
     reuse_port: bool = Field(
         False,
@@ -130,10 +151,10 @@ class TLSSettings(BaseModel):
     client_auth: Literal["none", "optional", "required"] = Field(
         "none", description="Ask clients for a certificate: none, optional or required."
     )
-    redirect_http: Annotated[int, Field(ge=0, le=LARGEST_PORT)] | None = Field(
+    redirect_http: Annotated[int | str, BeforeValidator(read_port_or_socket)] | None = Field(
         None,
         description="TCP port on which plaintext HTTP is answered with a redirect to https, and with the edge's "
-        "health; 0 takes a free one.",
+        "health; 0 takes a free one. Or a socket that is passed on: fd://N or systemd:NAME.",
     )
     public_port: Annotated[int, Field(ge=1, le=LARGEST_PORT)] | None = Field(
         None,

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from sage_edge.core.bind import TCPBind
+from sage_edge.core.bind import Bind, TCPBind, parse_bind
 from sage_edge.core.limits import Limits
 from sage_edge.core.setting_groups import (
     BudgetSettings,
@@ -68,12 +68,19 @@ class Settings(
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
     @property
-    def redirect_binds(self) -> Sequence[TCPBind]:
-        """Where plaintext HTTP is redirected: at the hosts that the edge listens on by TCP."""
+    def redirect_binds(self) -> Sequence[Bind]:
+        """Where plaintext HTTP is redirected: at a passed socket, or at the hosts that the edge listens on by TCP."""
         if self.redirect_http is None:
             return ()
+        if isinstance(self.redirect_http, str):
+            return (parse_bind(self.redirect_http),)
         hosts = [bind.host for bind in self.binds if isinstance(bind, TCPBind)] or [self.host.strip("[]")]
         return tuple(TCPBind(host, self.redirect_http) for host in dict.fromkeys(hosts))
+
+    @property
+    def is_redirect_shared(self) -> bool:
+        """Whether another edge may answer where plaintext HTTP is redirected."""
+        return self.reuse_port or isinstance(self.redirect_http, str)
 
     @property
     def is_tls(self) -> bool:

@@ -15,6 +15,7 @@ from contextlib import suppress
 import trio
 
 from sage_edge.server.fairness import Share
+from sage_edge.server.forked_children import keep_from_children
 
 
 class ClientSocket:
@@ -37,6 +38,7 @@ class ClientSocket:
         self.server = _address(sock.getsockname())
         self.is_closed = False
         self._share = share
+        keep_from_children([sock])
 
     async def receive(self) -> bytes:
         """What it has, as soon as it has something and it is its turn, which then has begun; nothing at the end.
@@ -109,6 +111,9 @@ class ClientSocket:
         """Close it. What is unsent goes on to its client, unless it was given up."""
         self.is_closed = True
         trio.lowlevel.notify_closing(self.sock)
+        # The client is to hear of it even where a process that was forked meanwhile has a copy.
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
 
 

@@ -6,6 +6,7 @@ Which sockets systemd passes on is `server.activation`'s.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, 
 from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.activation import PassedSockets
+from sage_edge.server.forked_children import keep_from_children
 from sage_edge.server.hand_over import take_over
 
 log = EdgeLogger(__name__)
@@ -43,6 +45,31 @@ def resolve(bind: TCPBind) -> Sequence[SocketAddress]:
     """
     found = socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys((family, kind, protocol, address) for family, kind, protocol, _, address in found))
+
+
+class _PathSocket(socket.socket):
+    """A Unix socket that was opened here, and is to leave no path behind."""
+
+    _file: tuple[int, int] | None = None
+
+    def bind_path(self, path: str) -> None:
+        """Bind it, and remember the file that this has made."""
+        self.bind(path)
+        self._file = _identify(path)
+
+    def remove_path(self) -> None:
+        """Remove the path, unless another file is there now: a newer edge may have put its own in the place."""
+        if self.fileno() == -1 or self._file is None:
+            return
+        path = self.getsockname()
+        with suppress(OSError):
+            if _identify(path) == self._file:
+                Path(path).unlink()
+
+
+def _identify(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def open_listeners(
@@ -79,12 +106,15 @@ def open_listeners(
     if faults:
         close_listeners(sockets)
         return [], faults
+    keep_from_children(sockets)
     return sockets, []
 
 
 def inherit(descriptors: Iterable[int]) -> list[socket.socket]:
     """Listening sockets, or bound ones that will listen, which the parent process has opened."""
-    return [_own(InheritedSocket(fileno=descriptor)) for descriptor in descriptors]
+    sockets = [_own(InheritedSocket(fileno=descriptor)) for descriptor in descriptors]
+    keep_from_children(sockets)
+    return sockets
 
 
 def spread(sockets: Sequence[socket.socket], count: int) -> list[list[socket.socket]]:
@@ -131,9 +161,8 @@ def close_listeners(sockets: Sequence[socket.socket]) -> None:
 def remove_paths(sockets: Sequence[socket.socket]) -> None:
     """Remove the paths of Unix sockets opened here. One that was inherited is its owner's."""
     for sock in sockets:
-        is_open = sock.fileno() != -1
-        if is_open and sock.family == socket.AF_UNIX and not isinstance(sock, InheritedSocket):
-            Path(sock.getsockname()).unlink(missing_ok=True)
+        if isinstance(sock, _PathSocket):
+            sock.remove_path()
 
 
 def is_shared(sock: socket.socket) -> bool:
@@ -172,8 +201,10 @@ def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tup
 
 
 def describe_address(sock: socket.socket) -> str:
-    """A socket's own address as in a URL's authority: `127.0.0.1:8899`, `[::1]:8899`, `unix:/path`."""
+    """A socket's own address as a bind is written: `127.0.0.1:8899`, `[::1]:8899`, `unix:/path`, `unix:@name`."""
     name = sock.getsockname()
+    if isinstance(name, bytes):  # of the abstract space
+        return f"unix:@{name[1:].decode(errors='backslashreplace')}"
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
@@ -225,9 +256,13 @@ def _bind_tcp(sock: socket.socket, address: Any, *, is_port_shared: bool) -> Non
 
 
 def _open_unix(bind: UnixBind) -> socket.socket:
-    _remove_stale(bind.path)
-    with _closed_on_failure(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
-        sock.bind(bind.path)
+    sock = _PathSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _closed_on_failure(sock):
+        if bind.is_abstract:
+            sock.bind(bind.address)
+        else:
+            _remove_stale(bind.path)
+            sock.bind_path(bind.path)
         sock.setblocking(False)
         _listen(sock)
     return sock
@@ -284,7 +319,7 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     if isinstance(error, socket.gaierror):
         reason, hint = "the host name does not resolve", "check the spelling, or give an address"
     elif isinstance(bind, UnixBind):
-        reason, hint = _explain_path(bind.path, error)
+        reason, hint = _explain_path(bind, error)
     elif error.errno == errno.EADDRINUSE:
         reason, hint = "the address is in use", "stop what listens there, or choose another port"
     elif error.errno == errno.EADDRNOTAVAIL:
@@ -300,8 +335,8 @@ def _explain(bind: Bind, error: OSError) -> Fault:
     return Fault(f"cannot listen on {bind}: {reason}", hint, ExitCode.STARTUP, error, setting="bind")
 
 
-def _explain_path(path: str, error: OSError) -> tuple[str, str]:
-    if error.errno == errno.EADDRINUSE and Path(path).is_socket():
+def _explain_path(bind: UnixBind, error: OSError) -> tuple[str, str]:
+    if error.errno == errno.EADDRINUSE and (bind.is_abstract or Path(bind.path).is_socket()):
         return "the address is in use", "stop what listens there, or choose another path"
     if error.errno == errno.EADDRINUSE:
         return "the path is in use by something else", "choose another path, or remove what is there"

@@ -1,7 +1,8 @@
 """Tells the service manager how the process is: one datagram at a time, as sd_notify(3) describes.
 
-What is said here, and the heartbeat. Nothing depends on it: where no service manager listens, or one
-that does not answer, everything goes on without a word.
+What is said here, and the heartbeat. Nothing of the edge's depends on it: where no service manager listens,
+everything goes on without a word. One whose socket is full is told later what it acts on, in its order; a status line,
+a heartbeat or a wish for more time is not kept for it, since the next ones say more.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, MutableMapping
 
 import trio
@@ -28,6 +30,10 @@ EXTENSION_SECONDS = 15.0
 for none, so that the service manager's own limit ends it."""
 
 
+MOST_UNTOLD = 8
+"""Turns of a life that are kept for a full socket. Of more, the last say where it has come."""
+
+
 class Notifier:
     """The service manager's ear. Its methods never wait and never raise.
 
@@ -41,6 +47,7 @@ class Notifier:
         self.watchdog_seconds = watchdog_seconds if address else None
         self._address = address
         self._status = ""
+        self._untold: deque[str] = deque(maxlen=MOST_UNTOLD)
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Notifier:
@@ -62,52 +69,71 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Start-up, or a reload, is complete."""
-        self._status = status
-        self._send("READY=1", f"STATUS={status}")
+        self._turn(status, "READY=1")
 
     def reloading(self, status: str) -> None:
         """A reload begins; `ready` ends it."""
-        self._status = status
         # Type=notify-reload tells by the time which of two reloads is meant.
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", f"STATUS={status}")
+        self._turn(status, "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
         """The end begins."""
-        self._status = status
-        self._send("STOPPING=1", f"STATUS={status}")
+        self._turn(status, "STOPPING=1")
 
     def status(self, text: str) -> None:
         """Show a line in `systemctl status`; the one that is shown already is not told again."""
-        if text != self._status:
+        if text != self._status and self._send(_as_message(f"STATUS={text}")):
             self._status = text
-            self._send(f"STATUS={text}")
 
     def beat(self) -> None:
         """Tell the watchdog that the process lives."""
         self._send("WATCHDOG=1")
 
+    def tell_rest(self) -> bool:
+        """Tell what a full socket did not take, in its order; whether it has taken all."""
+        while self._untold:
+            if not self._tell(self._untold[0]):
+                return False
+            self._untold.popleft()
+        return True
+
     def extend_timeout(self, seconds: float) -> None:
         """Ask for so much more time, from now, for start-up or the end."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def _send(self, *assignments: str) -> None:
+    def _turn(self, status: str, *assignments: str) -> None:
+        self._status = status
+        self._untold.append(_as_message(*assignments, f"STATUS={status}"))
+        self.tell_rest()
+
+    def _send(self, message: str) -> bool:
+        return self.tell_rest() and self._tell(message)
+
+    def _tell(self, message: str) -> bool:
+        """Whether it is done with: told, or there is nobody to tell."""
         if not self._address:
-            return
-        # A line ends an assignment: text from elsewhere must not begin another.
-        message = "\n".join(assignment.replace("\n", " ") for assignment in assignments)
+            return True
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto(message.encode(), address)
+        except BlockingIOError:
+            return False
         except (OSError, ValueError) as error:
             log.debug("the service manager was not told", message=message, error=repr(error))
+        return True
+
+
+def _as_message(*assignments: str) -> str:
+    # A line ends an assignment: text from elsewhere must not begin another.
+    return "\n".join(assignment.replace("\n", " ") for assignment in assignments)
 
 
 async def keep_notified(
     notifier: Notifier, describe_status: Callable[[], str], is_in_transition: Callable[[], bool]
 ) -> None:
-    """Beat, and tell the status, for as long as the loop turns; runs until it is cancelled.
+    """Beat, and tell the status and what is left, for as long as the loop turns; runs until it is cancelled.
 
     Args:
         notifier: whom to tell; without one that is heard, this returns at once.
@@ -120,6 +146,7 @@ async def keep_notified(
         if notifier.watchdog_seconds is not None:
             nursery.start_soon(_beat, notifier, notifier.watchdog_seconds / 2)
         while True:
+            notifier.tell_rest()
             notifier.status(describe_status())
             if is_in_transition():
                 notifier.extend_timeout(EXTENSION_SECONDS)

@@ -88,6 +88,11 @@ def prepare(
         certificates, found = _load_certificates(settings, names_in_use, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
+    # First, so that what is named for it is not among all that systemd has passed.
+    redirects = list(redirect_sockets)
+    if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
+        redirects, found = _open_redirect(settings, passed)
+        faults.extend(found)
     opened: list[socket.socket] = []
     if not is_check and not faulty & {"host", "port", "bind"}:
         if sockets is None:
@@ -103,10 +108,6 @@ def prepare(
             own[name], found = _open_own(name, bind, configuration)
             faults.extend(found)
     metrics_listener, admin_listener = own.values()
-    redirects = list(redirect_sockets)
-    if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
-        redirects, found = _open_redirect(settings)
-        faults.extend(found)
     tracer, found = _build_tracer() if settings.tracing else (None, [])
     faults.extend(found)
     gateway = None
@@ -146,10 +147,11 @@ def _open_own(setting: str, bind: Bind, configuration: Configuration) -> tuple[O
     return OwnListener(), [replace(fault, hint=hint, setting=setting) for fault in found]
 
 
-def _open_redirect(settings: Settings) -> tuple[list[socket.socket], Sequence[Fault]]:
-    sockets, found = open_listeners(settings.redirect_binds, is_port_shared=settings.reuse_port)
-    hint = "choose another port with --redirect-http"
-    return sockets, [replace(fault, hint=hint, setting="redirect_http") for fault in found]
+def _open_redirect(settings: Settings, passed: PassedSockets | None) -> tuple[list[socket.socket], Sequence[Fault]]:
+    sockets, found = open_listeners(settings.redirect_binds, passed, is_port_shared=settings.reuse_port)
+    hint = "choose another port with --redirect-http; with --reuse-port on both, two edges share it"
+    is_passed = isinstance(settings.redirect_http, str)
+    return sockets, [replace(fault, hint=fault.hint if is_passed else hint, setting="redirect_http") for fault in found]
 
 
 def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:

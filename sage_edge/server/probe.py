@@ -76,11 +76,11 @@ def _connect(bind: Bind) -> socket.socket:
     match bind:
         case TCPBind(host, port):
             return socket.create_connection((LOOPBACK.get(host, host), port), timeout=PROBE_SECONDS)
-        case UnixBind(path):
+        case UnixBind():
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(PROBE_SECONDS)
             try:
-                sock.connect(path)
+                sock.connect(bind.address)
             except OSError:
                 sock.close()
                 raise

@@ -87,7 +87,9 @@ async def run(
     last_call = last_call_seconds(settings)
     tell = partial(_tell_streams, link) if link is not None else None
     drain = Drain(delay_seconds=last_call, limit_seconds=settings.drain_seconds, show=show_drain, tell=tell)
-    redirect_drain = Drain(delay_seconds=last_call if settings.reuse_port else 0.0, limit_seconds=REDIRECT_SECONDS)
+    redirect_drain = Drain(
+        delay_seconds=last_call if settings.is_redirect_shared else 0.0, limit_seconds=REDIRECT_SECONDS
+    )
     life = _Life(plan, logs, notifier, drain, redirect_drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
     async with open_gateway(plan.gateway, settings, life.readiness, life.metrics) as mounts:
@@ -186,9 +188,9 @@ class _Life:
     def begin_drain(self, *, keeps_idle: bool = False) -> None:
         """Begin the end; see `Drain.begin`."""
         self.readiness.advance(Phase.DRAINING)
-        if self.plan.settings.reuse_port:
-            if self.link is None:  # otherwise it is the supervisor's
-                hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
+        if self.plan.settings.reuse_port and self.link is None:  # otherwise it is the supervisor's
+            hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
+        if self.plan.settings.is_redirect_shared:
             self.redirect_drain.begin()
         for listener in (self.plan.metrics_listener, self.plan.admin_listener):
             listener.give_up()
@@ -342,6 +344,9 @@ async def _follow_supervisor(life: _Life, link: WorkerLink, scope: trio.CancelSc
     if life.readiness.phase is Phase.STARTING:
         scope.cancel()
     else:
+        # A supervisor that is started in its place needs the address.
+        life.drain.skip_delay()
+        life.redirect_drain.skip_delay()
         life.begin_drain()
 
 

@@ -28,7 +28,14 @@ from sage_edge.server.connection import Connection, Service
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
-from sage_edge.server.listener import accept_queued, close_listeners, is_shared, remove_paths, start_listening
+from sage_edge.server.listener import (
+    accept_queued,
+    close_listeners,
+    describe_address,
+    is_shared,
+    remove_paths,
+    start_listening,
+)
 from sage_edge.server.worker_link import WorkerLink
 
 log = EdgeLogger(__name__)
@@ -294,7 +301,7 @@ def _name_listener(sock: socket.socket) -> Mapping[str, object]:
         name = sock.getsockname()
     except OSError:  # the client has left already
         return {}
-    return {"port": name[1]} if isinstance(name, tuple) else {"path": name}
+    return {"port": name[1]} if isinstance(name, tuple) else {"path": describe_address(sock).removeprefix("unix:")}
 
 
 def _tune(sock: socket.socket) -> None:

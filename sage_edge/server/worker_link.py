@@ -17,6 +17,7 @@ import trio
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.settings import Settings
 from sage_edge.server.certificate_set import Names
+from sage_edge.server.forked_children import keep_from_children
 from sage_edge.server.hand_over import last_call_seconds
 from sage_edge.server.listener import inherit
 
@@ -135,6 +136,7 @@ class WorkerLink:
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
         self._socket.set_inheritable(False)
+        keep_from_children([self._socket])
         self._sender = MessageSender(self._socket)
 
     @classmethod

@@ -18,6 +18,7 @@ from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, 
         ("[fe80::1%eth0]:80", TCPBind("fe80::1%eth0", 80)),
         ("unix:/run/edge.sock", UnixBind("/run/edge.sock")),
         ("unix:edge.sock", UnixBind("edge.sock")),
+        ("unix:@edge", UnixBind("@edge")),
         ("fd://3", FileDescriptorBind(3)),
         ("systemd", SystemdBind()),
         ("systemd:https", SystemdBind("https")),
@@ -36,6 +37,7 @@ def test_every_form_is_read_and_written(text: str, bind: Bind) -> None:
         ("localhost", "is not host:port"),
         (":80", "is not host:port"),
         ("unix:", "needs a path"),
+        ("unix:@", "or a name"),
         ("systemd:", "needs the FileDescriptorName"),
         ("fd://", "number of a file descriptor"),
         ("fd://x", "number of a file descriptor"),
@@ -57,6 +59,11 @@ def test_every_form_is_read_and_written(text: str, bind: Bind) -> None:
 def test_what_is_wrong_is_said(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_bind(text)
+
+
+def test_a_name_in_the_abstract_space_is_no_path() -> None:
+    assert UnixBind("@edge").address == "\0edge"
+    assert UnixBind("./@edge").address == "./@edge"
 
 
 @given(

@@ -28,7 +28,7 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "ca_certs": (Path("option"), "environment", "file"),
     "tls_min": ("1.3", "1.3", "1.3"),
     "client_auth": ("optional", "required", "optional"),
-    "redirect_http": (1, "2", 3),
+    "redirect_http": (1, "2", "systemd:file"),
     "public_port": (1, "2", 3),
     "hsts_seconds": (0, "2", 3),
     "gateway": ("option:a", "environment:a", "file:a"),

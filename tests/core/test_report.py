@@ -40,7 +40,7 @@ windows = st.integers(65_535, 2**31 - 1)
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "host": texts,
     "port": ports,
-    "bind": st.lists(st.one_of(ports.map("a:{}".format), texts.map("unix:{}".format)), max_size=3).map(tuple),
+    "bind": st.lists(st.one_of(ports.map("a:{}".format), texts.map("unix:/{}".format)), max_size=3).map(tuple),
     "reuse_port": st.booleans(),
     "trusted_proxies": st.lists(
         st.one_of(st.just("unix"), st.ip_addresses().map(str), st.ip_addresses(v=6).map("{}/128".format)), max_size=3
@@ -52,7 +52,7 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "dev_tls": st.booleans(),
     "ca_certs": paths,
     "tls_min": st.sampled_from(["1.2", "1.3"]),
-    "redirect_http": ports,
+    "redirect_http": st.one_of(ports, st.sampled_from(["fd://3", "systemd:web"])),
     "public_port": st.integers(1, 65535),
     "hsts_seconds": st.integers(0, 2**31 - 1),
     "client_auth": st.sampled_from(["none", "optional", "required"]),

@@ -190,6 +190,15 @@ def test_by_default_a_client_can_fill_a_streams_window_within_its_connections_an
     assert limits.max_connections_per_client <= limits.max_connections
 
 
+@pytest.mark.parametrize(
+    "value",
+    [-1, 65536, "65536", "", "http", "systemd", "systemd:", "systemd:80", "fd://x", "unix:a", "a:80", True, 8.5],
+)
+def test_plaintext_is_redirected_at_a_port_or_a_passed_socket(value: object) -> None:
+    with pytest.raises(ValidationError, match=r"is not a TCP port \(0 to 65535\), fd://N or systemd:NAME"):
+        Settings(redirect_http=value)  # type: ignore[arg-type]
+
+
 PEM = Path("a.pem")
 
 
@@ -209,6 +218,10 @@ PEM = Path("a.pem")
         ({"certfile": PEM, "redirect_http": 8080, "bind": ("unix:a", "a.test:8443", "b.test:8080")}, ["redirect_http"]),
         ({"certfile": PEM, "redirect_http": 8080, "port": 8080, "bind": ("a.test:8443",)}, []),
         ({"certfile": PEM, "redirect_http": 0, "port": 0}, []),
+        ({"certfile": PEM, "redirect_http": "systemd:web"}, []),
+        ({"certfile": PEM, "redirect_http": "systemd:web", "bind": ("systemd", "fd://3")}, []),
+        ({"certfile": PEM, "redirect_http": "systemd:web", "bind": ("systemd:web",)}, ["redirect_http"]),
+        ({"certfile": PEM, "redirect_http": "fd://3", "bind": ("fd://3",)}, ["redirect_http"]),
         ({"certfile": PEM, "keyfile": PEM, "keyfile_password_file": PEM}, []),
         ({"dev_tls": True}, []),
         ({"certfile": PEM, "client_auth": "required", "ca_certs": PEM}, []),
@@ -223,6 +236,8 @@ PEM = Path("a.pem")
         ({"ca_certs": PEM, "certfile": PEM}, ["ca_certs"]),
         ({"reuse_port": True, "bind": ("unix:edge.sock", "localhost:0")}, []),
         ({"reuse_port": True, "bind": ("unix:edge.sock", "systemd")}, ["reuse_port"]),
+        ({"certfile": PEM, "reuse_port": True, "bind": ("fd://3",), "redirect_http": 8080}, []),
+        ({"certfile": PEM, "reuse_port": True, "bind": ("fd://3",), "redirect_http": "fd://4"}, ["reuse_port"]),
         (
             {"keyfile": PEM, "keyfile_password_file": PEM, "ca_certs": PEM},
             ["keyfile", "keyfile_password_file", "ca_certs"],

@@ -163,9 +163,17 @@ def test_the_socket_is_the_port_the_edge_would_listen_on_itself() -> None:
     assert read_unit("sage-edge.service")["Unit"]["Requires"] == "sage-edge.socket"
 
 
+def test_the_plaintext_socket_is_passed_to_the_service_by_the_name_that_the_guide_gives() -> None:
+    unit = read_unit("sage-edge-redirect.socket")["Socket"]
+    assert unit["Service"] == "sage-edge.service"
+    setting = f'redirect_http = "systemd:{unit["FileDescriptorName"]}"'
+    assert setting in (DEPLOY / "README.md").read_text()
+    assert Settings(certfile=("cert.pem",), **tomllib.loads(setting)).redirect_binds
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
 def test_systemd_understands_the_units_and_finds_them_hardened(tmp_path: Path) -> None:
-    for name in ("sage-edge.service", "sage-edge.socket"):
+    for name in ("sage-edge.service", "sage-edge.socket", "sage-edge-redirect.socket"):
         # The paths of a machine where it is installed are those of a program that is here.
         text = (DEPLOY / name).read_text().replace("/opt/sage-edge/venv/bin/sage-edge", shutil.which("true") or "")
         (tmp_path / name).write_text(text)

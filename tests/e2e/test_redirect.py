@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -159,6 +159,40 @@ def test_a_port_that_is_taken_is_a_fault_of_its_own(certificates: Path) -> None:
     assert result.returncode == 3
     assert "the address is in use" in result.stderr
     assert "choose another port with --redirect-http" in result.stderr
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "a worker"])
+@pytest.mark.parametrize("is_passed", [True, False], ids=["passed", "reuse-port"])
+def test_plaintext_is_handed_over_beside_passed_sockets(
+    certificates: Path, workers: tuple[str, ...], is_passed: bool
+) -> None:
+    with ExitStack() as stack:
+        passed, plaintext = (stack.enter_context(socket.socket()) for _ in range(2))
+        plaintext.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for sock in (passed, plaintext):
+            sock.bind(("127.0.0.1", 0))
+        passed.listen()
+        port = plaintext.getsockname()[1]
+        options = ["--no-llm", "--redirect-http", str(port), "--reuse-port", "--host", "127.0.0.1", *workers]
+        if is_passed:
+            plaintext.listen()
+            options[2:4] = [f"fd://{plaintext.fileno()}"]
+        numbers = [passed.fileno(), plaintext.fileno()]
+        binds = ("--bind", f"fd://{numbers[0]}")
+
+        def start() -> Edge:
+            edge = running_edge(*options, certificates=certificates, binds=binds, pass_fds=numbers)
+            return stack.enter_context(edge)
+
+        def ask(path: str) -> int:
+            headers = {"connection": "close"}
+            return httpx2.get(f"http://localhost:{port}{path}", headers=headers, trust_env=False).status_code
+
+        old, new = start(), start()
+        assert ask("/x") == 308
+        assert old.stop() == 0
+        assert [ask("/x"), ask("/readyz")] == [308, 200]
+        assert new.stop() == 0
 
 
 def test_the_plaintext_port_of_another_edge_is_not_shared_with_it(certificates: Path) -> None:

@@ -238,6 +238,25 @@ def test_passed_sockets_are_chosen_by_name_and_give_way_to_an_explicit_bind(
         assert process.returncode == 0
 
 
+def test_a_passed_socket_that_is_named_for_redirects_is_none_of_all_the_others(certificates: Path) -> None:
+    tls = ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as plaintext, socket.create_server(("127.0.0.1", 0)) as https:
+        options = (*tls, "--redirect-http", "systemd:redirect")
+        with pass_on([plaintext, https], "redirect:https", *options) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if "[info] ready" in line:
+                    break
+            process.terminate()
+            process.stdout.read()
+        ports = [sock.getsockname()[1] for sock in (plaintext, https)]
+        assert re.findall(r"listening +(\S+)", "".join(lines)) == [f"https://127.0.0.1:{ports[1]}"]
+        assert re.findall(r"redirect +(\S+)", "".join(lines)) == [f"http://127.0.0.1:{ports[0]}"]
+        assert process.returncode == 0
+
+
 def test_none_passed_is_an_error_with_what_to_do() -> None:
     result = run_edge("--no-llm", "--bind", "systemd")
     assert result.returncode == 3

@@ -240,7 +240,7 @@ def test_workers_that_can_start_no_more_end_the_edge(gateway: Path) -> None:
 
 
 def test_without_their_supervisor_workers_finish_and_end(gateway: Path) -> None:
-    with running_workers(gateway) as edge:
+    with running_workers(gateway, "--drain-delay-seconds", "600") as edge:
         pids = find_pids(edge)
         edge.process.kill()
         for pid in pids.values():

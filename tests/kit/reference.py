@@ -17,7 +17,7 @@ TOML file (`--config FILE`, or `SAGE_EDGE_CONFIG`), and that over the default. I
 its option, with underscores. An unknown name anywhere is an error, and all errors are told at once.
 `sage-edge config` prints what is in effect and where each value comes from.
 """
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: ""}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def build_reference() -> str:
@@ -49,7 +49,7 @@ def _describe_kind(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{part}`" for part in parts)
     if origin in {Union, UnionType}:
-        return next(words for part in parts if (words := _describe_kind(part)))
+        return " or ".join(_describe_kind(part) for part in parts if part is not NoneType)
     if origin is tuple:
         return f"{_describe_kind(parts[0])}, any number of times"
     return KINDS.get(annotation, "a path")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from sage_edge.core.bind import Bind, FileDescriptorBind, TCPBind, UnixBind
 from sage_edge.core.errors import ExitCode, Fault
 from sage_edge.server import listener
 from sage_edge.server.listener import close_listeners, describe_address, open_listeners
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="no other system has an abstract space")
 
 
 @pytest.fixture
@@ -99,6 +103,35 @@ class TestOpening:
         assert describe_address(sockets[0]) == f"unix:{path}"
         close_listeners(sockets)
         assert not path.exists()
+
+    @linux
+    def test_a_name_in_the_abstract_space_leaves_no_file(
+        self, tmp_path: Path, opened: list[socket.socket], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        bind = UnixBind(f"@sage-edge-test-{os.getpid()}")
+        (sock,) = open_all(opened, bind)
+        assert can_connect(bind.address, socket.AF_UNIX)
+        assert describe_address(sock) == str(bind)
+        assert "the address is in use" in fault_of(bind).what
+        assert list(tmp_path.iterdir()) == []
+        close_listeners([sock])
+        assert not can_connect(bind.address, socket.AF_UNIX)
+
+    @pytest.mark.parametrize("is_socket", [True, False])
+    def test_what_has_taken_the_place_of_a_unix_path_stays(
+        self, tmp_path: Path, opened: list[socket.socket], is_socket: bool
+    ) -> None:
+        path, newer = tmp_path / "edge.sock", tmp_path / "newer.sock"
+        sockets, _ = open_listeners([UnixBind(str(path))])
+        if is_socket:
+            open_all(opened, UnixBind(str(newer)))
+        else:
+            newer.touch()
+        newer.rename(path)
+        close_listeners(sockets)
+        assert path.exists()
+        assert can_connect(str(path), socket.AF_UNIX) is is_socket
 
     def test_a_socket_that_nobody_listens_on_is_replaced(self, tmp_path: Path, opened: list[socket.socket]) -> None:
         path = tmp_path / "stale.sock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,47 @@ def test_a_manager_that_reads_nothing_holds_nothing_up(manager: socket.socket) -
     notifier = Notifier(address_of(manager))
     for _ in range(10_000):
         notifier.beat()
+
+
+def fill(manager: socket.socket) -> None:
+    """Leave no room in the manager's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, suppress(BlockingIOError):
+        other.setblocking(False)
+        while True:
+            other.sendto(b"", manager.getsockname())
+
+
+async def test_what_a_full_socket_does_not_take_is_told_in_its_order_once_there_is_room(
+    manager: socket.socket, autojump_clock: trio.testing.MockClock
+) -> None:
+    notifier = Notifier(address_of(manager))
+    fill(manager)
+    notifier.status("starting")
+    notifier.ready("ready")
+    notifier.beat()
+    notifier.reloading("reloading")
+    with trio.move_on_after(5.5):
+        await keep_notified(notifier, lambda: "changed", lambda: False)
+    assert set(messages(manager)) == {""}
+    with trio.move_on_after(1.5):
+        await keep_notified(notifier, lambda: "changed", lambda: False)
+    ready, reloading, status = messages(manager)
+    assert ready == "READY=1\nSTATUS=ready"
+    assert reloading.startswith("RELOADING=1\n")
+    assert status == "STATUS=changed"
+
+
+def test_what_is_kept_for_a_full_socket_has_a_bound_and_the_last_is_kept(manager: socket.socket) -> None:
+    notifier = Notifier(address_of(manager))
+    fill(manager)
+    for number in range(1000):
+        notifier.reloading(f"reloading {number}")
+    notifier.stopping("draining")
+    assert set(messages(manager)) == {""}
+    notifier.beat()
+    told = messages(manager)
+    assert told[-2:] == ["STOPPING=1\nSTATUS=draining", "WATCHDOG=1"]
+    assert len(told) < 100
 
 
 def test_the_environment_is_read_and_cleared() -> None:

@@ -1,0 +1,105 @@
+"""A gateway that forks, as multiprocessing does: its children have nothing of the edge, however long they live."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
+
+GATEWAY = r"""
+import asyncio, multiprocessing, os, pathlib, signal, time
+
+def sleep(begun):
+    begun.set()
+    time.sleep(60)
+
+def end_child():
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    child = fork.Process(target=sleep, args=[begun])
+    child.start()
+    begun.wait()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(child.pid, number)
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+def leave_child():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    return child
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        while not pathlib.Path("finish").exists():
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/end":
+        await send({"type": "http.response.body", "body": b"%d" % end_child()})
+        return
+    await send({"type": "http.response.body", "body": b"child %d\n" % leave_child(), "more_body": True})
+    await asyncio.sleep(60)
+"""
+
+
+@contextmanager
+def running_forking(directory: Path, *options: str) -> Iterator[tuple[Edge, list[int]]]:
+    """An edge, and the pids of children that end with the block."""
+    (directory / "forking.py").write_text(GATEWAY)
+    children: list[int] = []
+    with running_edge("--gateway", "forking:app", *options, cwd=directory) as edge:
+        try:
+            yield edge, children
+        finally:
+            (directory / "finish").touch()
+            for pid in children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def is_refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_the_edges_end_is_its_sockets_end_while_a_child_lives_on(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    with (
+        running_forking(tmp_path, "--drain-seconds", "1", *workers) as (edge, children),
+        socket.create_connection(("127.0.0.1", edge.port), timeout=30) as client,
+        client.makefile("rb") as answer,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        child = next(int(line.split()[1]) for line in answer if line.startswith(b"child"))
+        children.append(child)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.log.wait_for(r"streams cut")
+        answer.read()  # to its end, while the gateway still has its own
+        assert eventually(lambda: is_refused(edge.port))
+        os.kill(child, 0)
+        (tmp_path / "finish").touch()
+        assert edge.process.wait(WAIT_SECONDS) == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_child_ends_when_it_is_told_to_and_not_by_what_the_edge_is_told(tmp_path: Path, loop: str) -> None:
+    with running_forking(tmp_path, "--gateway-loop", loop) as (edge, _), edge.client() as client:
+        assert client.get("/end").text == str(-signal.SIGTERM)
+        assert client.get("/healthz").status_code == 200
