@@ -324,6 +324,8 @@ def check(configuration: Configuration) -> None:
     from sage_edge.server.preparation import prepare
 
     plan = prepare(configuration, is_check=True)
+    if plan.certificates is not None:
+        plan.certificates.log_warnings()
     rows = _describe(plan, [str(bind) for bind in plan.settings.binds], *_gateway_of(plan))
     rows += describe_redirects([str(bind) for bind in plan.settings.redirect_binds])
     print("\n".join(["sage-edge: everything is in order", *format_rows(rows)]))

@@ -22,7 +22,7 @@ from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.server.certificate_faults import certificate_text
 from sage_edge.server.certificate_set import CertificateSet, Names, ServedCertificate, load_certificates
 from sage_edge.server.certificates import file_fault
-from sage_edge.server.tls import TLSFiles, expiry_warning
+from sage_edge.server.tls import TLSFiles, expiry_warning, name_warning
 from sage_edge.server.tls_extension import ShownCertificate
 
 log = structlog.get_logger(__name__)
@@ -88,10 +88,11 @@ class CertificateStore:
         """What a client is shown that asks for a name, or for none."""
         return self.current.choose(server_name)
 
-    def log_expiry(self) -> None:
-        """Warn of each certificate that expires soon."""
+    def log_warnings(self) -> None:
+        """Warn of each certificate that expires soon, and of each without names."""
         for served in self.current.certificates:
-            if warning := expiry_warning(served.certfile, served.info, self._now()):
+            expiry = expiry_warning(served.certfile, served.info, self._now())
+            for warning in filter(None, (expiry, name_warning(served.certfile, served.info))):
                 log.warning(warning)
 
     def tell_names(self, tell: Callable[[Names], None]) -> None:
@@ -147,7 +148,7 @@ class CertificateStore:
             expires = f"{served.info.not_after:%Y-%m-%d}"
             names = ", ".join(served.info.names)
             log.info("certificate loaded", certfile=str(served.certfile), names=names, expires=expires)
-        self.log_expiry()
+        self.log_warnings()
 
     def _take(self, found: CertificateSet) -> None:
         self.current = found

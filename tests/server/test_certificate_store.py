@@ -24,7 +24,7 @@ from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import MOST_THREADS, POLL_SECONDS, RETRY_SECONDS, CertificateStore
 from sage_edge.server.tls import TLSFiles
 from tests.kit.handshake import client_context, shake_hands
-from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_pair
+from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_nameless_pair, write_pair
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -191,8 +191,9 @@ async def test_files_that_are_written_within_a_look_s_time_are_loaded_once(
             "(for edge.test) expired",
         ),
         (lambda path, ca: write_pair(path, ca, "other.test"), "(for other.test) is for none of: edge.test, old.test"),
+        (lambda path, _: write_nameless_pair(path), "(for no name) is for none of: edge.test, old.test"),
     ],
-    ids=["empty", "no key", "expired", "names of another"],
+    ids=["empty", "no key", "expired", "names of another", "no names"],
 )
 async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
     store: CertificateStore,
@@ -241,6 +242,15 @@ async def test_a_certificate_that_expires_soon_is_warned_of(
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 3 * DAY)
     await until(lambda: store.reloads)
     assert any("expires in 3.0 days" in entry["event"] for entry in logs)
+
+
+def test_a_certificate_without_names_is_served_with_a_warning(
+    tmp_path: Path, logs: list[MutableMapping[str, Any]]
+) -> None:
+    CertificateStore([write_nameless_pair(tmp_path)]).log_warnings()
+    (entry,) = logs
+    assert entry["log_level"] == "warning"
+    assert "has no names" in entry["event"]
 
 
 async def test_client_authorities_are_reloaded_as_well_and_old_sessions_are_not_resumed(
