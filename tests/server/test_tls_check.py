@@ -18,10 +18,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sage_edge.core.errors import ExitCode, Fault
 from sage_edge.server.certificates import CertificateInfo
-from sage_edge.server.tls import ClientAuth, TLSFiles, build_ssl_context, check_tls, expiry_warning
+from sage_edge.server.tls import ClientAuth, TLSFiles, build_ssl_context, check_tls, expiry_warning, name_warning
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.privileges import without_capabilities
-from tests.kit.tls_files import CA, CERTIFICATE, COMBINED, ENCRYPTED_PAIR, KEY, PAIR, PASSWORD, write_tls_files
+from tests.kit.tls_files import (
+    CA,
+    CERTIFICATE,
+    COMBINED,
+    ENCRYPTED_PAIR,
+    KEY,
+    PAIR,
+    PASSWORD,
+    write_nameless_pair,
+    write_tls_files,
+)
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -333,3 +343,12 @@ def test_a_certificate_in_its_last_fortnight_is_warned_of(left: timedelta, words
     else:
         assert warning is not None
         assert f"cert.pem (for edge.test) {words}" in warning
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_certificate_without_names_is_served_with_a_warning() -> None:
+    for files, warns in ((PAIR, False), (write_nameless_pair(Path()), True)):
+        info, faults = check_tls(files, NOW)
+        assert info is not None
+        assert faults == []
+        assert ("cert.pem has no names" in (name_warning(CERTIFICATE, info) or "")) == warns
