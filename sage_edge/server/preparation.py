@@ -20,6 +20,7 @@ from sage_edge.core.settings import Settings, option_of
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import CertificateStore
+from sage_edge.server.certificates import file_fault
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
@@ -76,7 +77,8 @@ def prepare(
         loads_gateway: False where others will, and the plan is theirs.
         sockets: that are open already, in place of those the settings name.
         redirect_sockets: the same of the plaintext port.
-        names_in_use: of the certificates that other workers serve; see `CertificateStore`.
+        names_in_use: of the certificates that other workers serve, none where that is plaintext; see
+            `CertificateStore`. None where there are no others.
 
     Raises:
         EdgeError: with every fault found.
@@ -89,6 +91,8 @@ def prepare(
         certificates, found = _load_certificates(settings, names_in_use, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
+    if names_in_use is not None and not faulty & {"certfile", "dev_tls"}:
+        faults.extend(_compare_encryption(is_tls=settings.is_tls, was_tls=bool(names_in_use)))
     opened: list[socket.socket] = []
     if not is_check and not faulty & {"host", "port", "bind"}:
         if sockets is None:
@@ -163,6 +167,15 @@ def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:
         return build_tracer(), []
     except EdgeError as error:
         return None, error.faults
+
+
+def _compare_encryption(*, is_tls: bool, was_tls: bool) -> Sequence[Fault]:
+    """Whether one worker would serve plaintext where others serve TLS: their clients cannot know whom they reach."""
+    if is_tls == was_tls:
+        return []
+    what = f"{'' if is_tls else 'not '}given, but this edge has been started with{'out' if is_tls else ''} TLS"
+    hint = "start the edge anew if that is to change: a restart of its workers keeps it"
+    return [file_fault(what, hint, setting="certfile")]
 
 
 def _load_certificates(

@@ -43,7 +43,7 @@ class SharedListeners:
         """Of each socket, for a process to inherit."""
         return {sock.fileno() for row in (*self._rows, self._redirect_sockets) for sock in row}
 
-    def describe(self, number: int, link: int, names_in_use: Names) -> Inheritance:
+    def describe(self, number: int, link: int, names_in_use: Names | None) -> Inheritance:
         """What the worker of a place inherits.
 
         Args:

@@ -74,7 +74,7 @@ class WorkerProcess:
         self.limits = limits
         self._command = command
         self._listeners = listeners
-        self._names_in_use = names_in_use or {}
+        self._names_in_use = names_in_use
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False

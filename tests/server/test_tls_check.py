@@ -347,7 +347,8 @@ def test_a_certificate_in_its_last_fortnight_is_warned_of(left: timedelta, words
 
 @pytest.mark.usefixtures("folder")
 def test_a_certificate_without_names_is_served_with_a_warning() -> None:
-    for files, warns in ((PAIR, False), (write_nameless_pair(Path()), True)):
+    for warns in (False, True):
+        files = write_nameless_pair(Path()) if warns else PAIR
         info, faults = check_tls(files, NOW)
         assert info is not None
         assert faults == []
