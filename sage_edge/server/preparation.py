@@ -161,7 +161,7 @@ def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:
     try:
         from sage_edge.server.tracing import build_tracer  # whose imports are an extra
     except ModuleNotFoundError as error:
-        hint = "install it with pip install 'sage-edge[otel]', or leave out --tracing"
+        hint = "install it in a checkout of sage-edge with pip install '.[otel]', or leave out --tracing"
         return None, [Fault(f"--tracing: {error.name} is not installed", hint, cause=error, setting="tracing")]
     try:
         return build_tracer(), []

@@ -187,6 +187,13 @@ def test_a_container_has_longer_to_end_than_the_edge_may_take_and_a_health_check
     assert all("--format docker" in command for command in commands), "without it, HEALTHCHECK is ignored"
 
 
+def test_nobody_is_told_to_install_from_an_index_what_is_in_none() -> None:
+    """Whoever took the name there could have his program run by our readers."""
+    texts = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "sage_edge").rglob("*.py")]
+    named = re.compile(r"pip install [^`\n]*\bsage-edge(\[|['\"`\s]|$)", re.MULTILINE)
+    assert [path for path in texts if named.search(path.read_text())] == []
+
+
 def test_the_image_runs_and_probes_the_program_as_an_ordinary_user() -> None:
     lines = (DEPLOY / "Containerfile").read_text().splitlines()
     instructions = [line.split(maxsplit=1) for line in lines if line and line[0].isupper()]
