@@ -12,9 +12,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import FrameType, ModuleType
 from typing import Any
@@ -44,11 +45,13 @@ class Gateway:
         reference: as it can be given to `--gateway`.
         application: the ASGI application.
         links: paths of its pages by title, where it says so as FastAPI does.
+        loading_seconds: how long loading it has taken.
     """
 
     reference: str
     application: ASGIApplication
     links: Mapping[str, str]
+    loading_seconds: float = field(default=0.0, compare=False)
 
 
 def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
@@ -65,9 +68,10 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
     os.environ.setdefault("SAGELLM_SSE_KEEPALIVE", "false")
     if os.getcwd() not in sys.path:  # noqa: PTH109  # an entry of sys.path is a string
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    begun_at = time.monotonic()
     try:
         with _time_limit(limit_seconds):
-            return _load_first(reference)
+            gateway = _load_first(reference)
     except _LoadTimeout as timeout:
         raise EdgeError(
             _fault(
@@ -76,6 +80,7 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
                 timeout,
             )
         ) from None
+    return replace(gateway, loading_seconds=time.monotonic() - begun_at)
 
 
 def _load_first(reference: str) -> Gateway:

@@ -54,7 +54,7 @@ class TimeLimits:
     """How long a worker may take. Each has its own: it may have read another configuration than its supervisor.
 
     Attributes:
-        startup_seconds: to import its gateway, and again to start it.
+        startup_seconds: to import its gateway and start it.
         last_call_seconds: for which it accepts connections once it drains.
         drain_seconds: for streams to finish after that.
     """

@@ -178,19 +178,29 @@ def test_a_gateway_with_a_syntax_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gateway", "what", "hint"),
     [
-        ("hangs:app", "was not complete within 2 seconds", "raise --startup-seconds"),
-        ("applications:create_never()", "was not complete within 2 seconds", "raise --startup-seconds"),
+        ("hangs:app", "was not complete within 5 seconds", "raise --startup-seconds"),
+        ("applications:create_never()", "was not complete within 5 seconds", "raise --startup-seconds"),
         ("lifespans:raising", "failed to start: RuntimeError: no database", "--log-level debug"),
         ("lifespans:leaving", "failed to start: .*no licence", "--log-level debug"),
-        ("lifespans:waiting", "failed to start: start-up was not complete within 2 seconds", "--startup-seconds"),
+        ("lifespans:waiting", "failed to start: start-up was not complete within 5 seconds", "--startup-seconds"),
         ("lifespans:waiting_for_thread", "failed to start: start-up was not complete", "--startup-seconds"),
-        ("lifespans:blocking", "failed to start: start-up was not complete within 2 seconds", "--startup-seconds"),
+        ("lifespans:blocking", "failed to start: start-up was not complete within 5 seconds", "--startup-seconds"),
     ],
     ids=lambda value: value if "s:" in value else "",
 )
 def test_gateways_that_do_not_start_in_time(gateway: str, what: str, hint: str) -> None:
-    # Long enough for the module to be loaded, which counts for itself, where several tests run at once.
-    fail(*FREE, "--startup-seconds", "2", "--gateway", f"{FAULTY}.{gateway}", faults=[(what, hint)])
+    # Long enough for the module to be loaded, which counts too, where several tests run at once.
+    fail(*FREE, "--startup-seconds", "5", "--gateway", f"{FAULTY}.{gateway}", faults=[(what, hint)])
+
+
+def test_loading_a_gateway_and_starting_it_have_one_limit_together(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import asyncio, time\ntime.sleep(1.2)\n"
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n    await asyncio.sleep(1.2)\n    await send({'type': 'lifespan.startup.complete'})\n"
+    )
+    faults = [("failed to start: start-up was not complete within 2 seconds", "raise --startup-seconds")]
+    fail(*FREE, "--startup-seconds", "2", "--gateway", "slow:app", faults=faults, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
