@@ -21,7 +21,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 
 AUTOMATIC = ("sage.llm.gateway.server:app", "sagellm_gateway.server:app")
 DEMO = "sage_edge.demo.gateway:create()"
@@ -66,8 +66,9 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
     """
     # With keep-alive on, a client's leaving never reaches the SAGE gateway's engine.
     os.environ.setdefault("SAGELLM_SSE_KEEPALIVE", "false")
-    if os.getcwd() not in sys.path:  # noqa: PTH109  # an entry of sys.path is a string
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = _current_directory()
+    if here not in sys.path:
+        sys.path.insert(0, here)
     begun_at = time.monotonic()
     try:
         with _time_limit(limit_seconds):
@@ -81,6 +82,14 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
             )
         ) from None
     return replace(gateway, loading_seconds=time.monotonic() - begun_at)
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  # an entry of sys.path is a string
+    except OSError as error:
+        what = f"the current directory, where it is looked for, cannot be found: {reason_of(error)}"
+        raise EdgeError(_fault(what, "start from a directory that exists and may be searched", error)) from error
 
 
 def _load_first(reference: str) -> Gateway:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import trio
 
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import CLOSED_SECONDS, hand_over
 from sage_edge.server.listener import close_listeners, spread
@@ -24,6 +25,9 @@ class SharedListeners:
         redirect_sockets: of its plaintext port. All workers accept from the same ones: what they answer costs little.
         count: how many workers there are to be.
         is_port_shared: whether other edges may listen on the same ports.
+
+    Raises:
+        EdgeError: the system has no room for so many; those that were given are closed.
     """
 
     def __init__(
@@ -34,7 +38,13 @@ class SharedListeners:
         count: int,
         is_port_shared: bool,
     ) -> None:
-        self._rows = spread(sockets, count)
+        try:
+            self._rows = spread(sockets, count)
+        except OSError as error:
+            close_listeners([*sockets, *redirect_sockets])
+            what = f"--workers: no {count} sockets can be opened for each address: {reason_of(error)}"
+            hint = "raise the limit of open files (ulimit -n, LimitNOFILE=), or have fewer workers"
+            raise EdgeError(Fault(what, hint, ExitCode.STARTUP, error, setting="workers")) from error
         self._redirect_sockets = redirect_sockets
         self._is_port_shared = is_port_shared
 

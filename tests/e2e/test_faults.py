@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import subprocess
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.kit.edge import PROJECT, run_edge
+from tests.kit.edge import PROJECT, clean_environment, edge_command, run_edge
 from tests.kit.privileges import without_capabilities
 from tests.kit.tls_files import write_tls_files
 
@@ -201,6 +202,28 @@ def test_loading_a_gateway_and_starting_it_have_one_limit_together(tmp_path: Pat
     )
     faults = [("failed to start: start-up was not complete within 2 seconds", "raise --startup-seconds")]
     fail(*FREE, "--startup-seconds", "2", "--gateway", "slow:app", faults=faults, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_current_directory_that_is_gone(tmp_path: Path, command: str) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    started = ["sh", "-c", 'rmdir "$0" && exec "$@"', str(gone), *edge_command(command, "--gateway", "mine:app", *FREE)]
+    done = subprocess.run(started, cwd=gone, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert re.fullmatch(
+        "sage-edge: error: --gateway: the current directory, .* cannot be found: no such file\n"
+        "sage-edge: hint: start from a directory that exists .*\n",
+        done.stderr,
+    )
+
+
+def test_more_workers_than_the_limit_of_open_files_lets_have_sockets() -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    what = "--workers: no 40 sockets can be opened for each address: too many open files"
+    fail("--no-llm", *FREE, "--workers", "40", faults=[(what, "ulimit -n")], preexec_fn=limit)
 
 
 @pytest.mark.parametrize(
