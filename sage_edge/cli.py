@@ -139,7 +139,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        app(args=list(arguments), standalone_mode=False)
+        return app(args=list(arguments), standalone_mode=False) or ExitCode.OK
     except EdgeError as error:
         _print_error(error)
         return error.exit_code
@@ -149,7 +149,6 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.CONFIGURATION
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    return ExitCode.OK
 
 
 def _print_error(error: EdgeError) -> None:
@@ -266,15 +265,16 @@ def serve(configuration: Configuration) -> None:
         )
         if link is not None:
             structlog.contextvars.bind_contextvars(worker=link.number)
-            plan = prepare(
-                configuration,
-                sockets=link.listeners,
-                redirect_sockets=link.redirect_listeners,
-                names_in_use=link.names_in_use,
-            )
-            name, links = _gateway_of(plan)
-            early_signals.begin_to_serve()
-            trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
+            with _logged_faults():
+                plan = prepare(
+                    configuration,
+                    sockets=link.listeners,
+                    redirect_sockets=link.redirect_listeners,
+                    names_in_use=link.names_in_use,
+                )
+                name, links = _gateway_of(plan)
+                early_signals.begin_to_serve()
+                trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
             return
         notifier.status("loading the gateway")
         notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
@@ -299,6 +299,23 @@ def _logged_early_end() -> Iterator[None]:
         yield
     except EndedBySignal as ended:
         EdgeLogger("sage_edge").info("ending at once", signal=str(ended))
+
+
+@contextmanager
+def _logged_faults() -> Iterator[None]:
+    """Log a worker's faults and have it exit: they come between the lines of others, which are in the log's format."""
+    import structlog
+
+    try:
+        yield
+    except EdgeError as error:
+        is_debug = logging.getLogger().isEnabledFor(logging.DEBUG)
+        for fault in error.faults:
+            cause = fault.cause if is_debug else None
+            structlog.get_logger("sage_edge").error(
+                "worker cannot start", reason=fault.what, hint=fault.hint, exc_info=cause
+            )
+        raise typer.Exit(error.exit_code) from None
 
 
 def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
@@ -342,6 +359,8 @@ def check(configuration: Configuration) -> None:
     from sage_edge.server.preparation import prepare
 
     plan = prepare(configuration, is_check=True)
+    if plan.certificates is not None:
+        plan.certificates.log_warnings()
     rows = _describe(plan, [str(bind) for bind in plan.settings.binds], *_gateway_of(plan))
     rows += describe_redirects([str(bind) for bind in plan.settings.redirect_binds])
     print("\n".join(["sage-edge: everything is in order", *format_rows(rows)]))

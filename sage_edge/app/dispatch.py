@@ -35,7 +35,7 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
         health: answers the health endpoints, and the landing page where no mount owns "/".
         mounts: the gateways.
         readiness: mounts are served once it has left STARTING.
-        startup_seconds: how long each mount may take to start.
+        startup_seconds: how long each mount may take to start, its loading included.
     """
 
     def __init__(self, health: Mount, mounts: Sequence[Mount], readiness: Readiness, *, startup_seconds: float) -> None:

@@ -28,6 +28,7 @@ class Mount:
         application: called on trio.
         links: paths below the prefix worth a visit, by title, as in {"docs": "/docs"}.
         state: what its lifespan puts into `scope["state"]`; its requests get copies.
+        loading_seconds: how long loading the application has taken.
     """
 
     prefix: str
@@ -35,6 +36,7 @@ class Mount:
     application: ASGIApplication
     links: Mapping[str, str] = field(default_factory=dict)
     state: dict[str, object] = field(default_factory=dict)
+    loading_seconds: float = 0.0
 
 
 class MountLifespan:
@@ -72,11 +74,14 @@ class MountLifespan:
     async def start(self, limit_seconds: float) -> str | None:
         """Tell the mount to start and wait until it has.
 
+        Args:
+            limit_seconds: how long its loading and its start may take together.
+
         Returns:
             What went wrong, or None.
         """
         await self._to_application.send({"type": "lifespan.startup"})
-        with trio.move_on_after(limit_seconds):
+        with trio.move_on_after(max(0.0, limit_seconds - self._mount.loading_seconds)):
             await self._is_started.wait()
             return self._failure
         return f"start-up was not complete within {limit_seconds:g} seconds"

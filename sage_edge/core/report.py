@@ -76,7 +76,7 @@ def describe_page(title: str, addresses: Sequence[str], path: str) -> list[Row]:
 
 def describe_certificate(certfile: Path, names: Sequence[str], expires: str, days_left: float) -> Row:
     """The certificate that clients are shown."""
-    return ("tls", f"{certfile} for {', '.join(names)}; expires {expires} (in {days_left:.0f} days)")
+    return ("tls", f"{certfile} for {', '.join(names) or 'no name'}; expires {expires} (in {days_left:.0f} days)")
 
 
 def describe_redirects(addresses: Sequence[str]) -> list[Row]:

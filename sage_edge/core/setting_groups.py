@@ -179,7 +179,7 @@ class GatewaySettings(BaseModel):
     )
     llm_prefix: str = Field("/", description="Path prefix to mount the gateway under, such as /llm.")
     no_llm: bool = Field(False, description="Mount no gateway: health endpoints and the landing page only.")
-    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to start.")
+    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to be imported and to start.")
     cancel_grace_seconds: Seconds = Field(
         1.0, description="How long a request may go on after its client left, before it is cancelled."
     )

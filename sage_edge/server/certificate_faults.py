@@ -33,22 +33,22 @@ def find_chain_faults(certfile: Path, chain: Sequence[x509.Certificate], now: da
         hint = "renew it; 'sage-edge certs create' does so for a development certificate"
         yield _fault(f"{text} expired {utc_text(info.not_after)}", hint)
     elif now < info.not_before:
-        hint = f"check this machine's clock, which says {utc_text(now)}"
-        yield _fault(f"{text} is not valid before {utc_text(info.not_before)}", hint)
+        yield _fault(f"{text} is not valid before {utc_text(info.not_before)}", _clock_hint(now))
     if not _is_for_servers(chain[0]):
         hint = "use one whose extended key usage allows serverAuth"
         yield _fault(f"{text} is not for servers: every client would refuse it", hint)
-    for intermediate in chain[1:]:
-        subject, expired_at = intermediate.subject.rfc4514_string(), intermediate.not_valid_after_utc
-        if now > expired_at:
-            hint = "put the issuer's present intermediate in its place"
-            yield _fault(f"the intermediate {subject} in {certfile} expired {utc_text(expired_at)}", hint)
+    intermediates = _follow_issuers(chain)[1:]
+    faults = [(each.subject, _find_intermediate_fault(certfile, each, now)) for each in intermediates]
+    good = [subject for subject, fault in faults if fault is None]  # of several for one subject clients take a good one
+    yield from (fault for subject, fault in faults if fault is not None and subject not in good)
 
 
 def find_pair_faults(
     certfile: Path, keyfile: Path, chain: Sequence[x509.Certificate], key: PrivateKeyTypes
 ) -> Iterator[Fault]:
-    """Whether a private key is the certificate's, and the certificate is followed by the one that signed it.
+    """Whether a private key is the certificate's, and the certificate is followed by who signed it, up to a root.
+
+    The file may end before the root, or before any intermediate: clients may know the next.
 
     Args:
         certfile: where the chain is from.
@@ -67,9 +67,26 @@ def find_pair_faults(
             hint = f"put the server's own certificate first in {certfile}, before the intermediates"
         text = certificate_text(certfile, describe_certificate(chain[0]))
         yield file_fault(f"the private key in {keyfile} is not that of {text}", hint, setting="keyfile")
-    elif len(chain) > 1 and not any(_has_signed(other, chain[0]) for other in chain):
-        hint = f"let the intermediate of {chain[0].issuer.rfc4514_string()} follow the certificate"
-        yield _fault(f"no certificate in {certfile} has signed the first one: clients could not verify it", hint)
+    else:
+        yield from _find_gap(certfile, chain)
+
+
+def find_authority_faults(path: Path, authorities: Sequence[x509.Certificate], now: datetime) -> Iterator[Fault]:
+    """Whether there is a CA among these that clients can be verified against: one that has not expired will do.
+
+    Args:
+        path: where they are from.
+        authorities: at least one.
+        now: the present, as an aware datetime.
+    """
+    last = max(authorities, key=lambda authority: authority.not_valid_after_utc)
+    subject = last.subject.rfc4514_string()
+    if now > last.not_valid_after_utc:
+        what = f"no CA in {path} is valid any more: the last, {subject}, expired {utc_text(last.not_valid_after_utc)}"
+        yield file_fault(what, "put the present CA of the clients in its place", setting="ca_certs")
+    elif not any(authority.not_valid_before_utc <= now <= authority.not_valid_after_utc for authority in authorities):
+        what = f"no CA in {path} is valid yet: {subject} is not before {utc_text(last.not_valid_before_utc)}"
+        yield file_fault(what, _clock_hint(now), setting="ca_certs")
 
 
 def certificate_text(certfile: Path, info: CertificateInfo) -> str:
@@ -79,6 +96,58 @@ def certificate_text(certfile: Path, info: CertificateInfo) -> str:
 
 def _fault(what: str, hint: str) -> Fault:
     return file_fault(what, hint, setting="certfile")
+
+
+def _clock_hint(now: datetime) -> str:
+    return f"check this machine's clock, which says {utc_text(now)}"
+
+
+def _follow_issuers(chain: Sequence[x509.Certificate]) -> Sequence[x509.Certificate]:
+    """The first certificate, those that signed it, those that signed these, and so on, as far as the file has them."""
+    found = [chain[0]]
+    for certificate in found:  # which grows
+        found += [each for each in chain if each not in found and _has_signed(each, certificate)]
+    return found
+
+
+def _find_gap(certfile: Path, chain: Sequence[x509.Certificate]) -> Iterator[Fault]:
+    """Whether certificates follow that the others do not lead to, and these end before a root: one is missing."""
+    found = _follow_issuers(chain)
+    subjects = [each.subject for each in found]
+    if all(each.subject in subjects for each in chain) or any(_has_signed(each, each) for each in found):
+        return
+    last, is_alone = found[-1], len(found) == 1
+    signed = "the first one" if is_alone else last.subject.rfc4514_string()
+    hint = f"let the intermediate of {last.issuer.rfc4514_string()} follow the certificate"
+    if not is_alone:
+        hint += "s that are there, or take out what belongs to another"
+    yield _fault(f"no certificate in {certfile} has signed {signed}: clients could not verify it", hint)
+
+
+def _find_intermediate_fault(certfile: Path, intermediate: x509.Certificate, now: datetime) -> Fault | None:
+    text = f"the intermediate {intermediate.subject.rfc4514_string()} in {certfile}"
+    first, last = intermediate.not_valid_before_utc, intermediate.not_valid_after_utc
+    if now > last:
+        return _fault(f"{text} expired {utc_text(last)}", "put the issuer's present intermediate in its place")
+    if now < first:
+        return _fault(f"{text} is not valid before {utc_text(first)}", _clock_hint(now))
+    if not _is_authority(intermediate):
+        return _fault(f"{text} is no CA's: every client would refuse what it signed", "have a CA sign the certificate")
+    return None
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may sign certificates (RFC 5280 sections 4.2.1.9 and 4.2.1.3)."""
+    try:
+        extensions = certificate.extensions
+        if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            return False
+        return extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound as error:
+        # Old roots have no extensions at all, and no client asks them for any.
+        return error.oid == x509.KeyUsage.oid or certificate.subject == certificate.issuer
+    except ValueError:
+        return True  # which only OpenSSL can read
 
 
 def _is_for_servers(certificate: x509.Certificate) -> bool:

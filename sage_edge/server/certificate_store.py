@@ -11,7 +11,7 @@ A worker that starts goes by the names that are in use already, or a restart wou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_faults import certificate_text
 from sage_edge.server.certificate_set import CertificateSet, Names, ServedCertificate, load_certificates
 from sage_edge.server.certificates import file_fault
-from sage_edge.server.tls import TLSFiles, expiry_warning
+from sage_edge.server.tls import TLSFiles, expiry_warning, name_warning
 from sage_edge.server.tls_extension import ShownCertificate
 
 log = EdgeLogger(__name__)
@@ -70,7 +70,7 @@ class CertificateStore:
         self._loading = trio.Lock()
         self._threads = trio.CapacityLimiter(MOST_THREADS)
         self._tried = self._look()  # before they are read: what is written meanwhile is found by the next look
-        self._retry_at: datetime | None = None
+        self._retry_at: float | None = None  # by trio's clock, which nobody sets
         self._refused: Sequence[str] = ()
         found = self._load()
         self._compare(found)
@@ -88,10 +88,11 @@ class CertificateStore:
         """What a client is shown that asks for a name, or for none."""
         return self.current.choose(server_name)
 
-    def log_expiry(self) -> None:
-        """Warn of each certificate that expires soon."""
+    def log_warnings(self) -> None:
+        """Warn of each certificate that expires soon, and of each without names."""
         for served in self.current.certificates:
-            if warning := expiry_warning(served.certfile, served.info, self._now()):
+            expiry = expiry_warning(served.certfile, served.info, self._now())
+            for warning in filter(None, (expiry, name_warning(served.certfile, served.info))):
                 log.warning(warning)
 
     def tell_names(self, tell: Callable[[Names], None]) -> None:
@@ -110,7 +111,7 @@ class CertificateStore:
                 except trio.TooSlowError:
                     self._refuse([_unanswered()])
                     continue
-                is_due = self._retry_at is not None and self._now() >= self._retry_at
+                is_due = self._retry_at is not None and trio.current_time() >= self._retry_at
                 if is_due or (states != self._tried and states == before):
                     await self._reload()
                 before = states
@@ -147,7 +148,7 @@ class CertificateStore:
             expires = f"{served.info.not_after:%Y-%m-%d}"
             names = ", ".join(served.info.names)
             log.info("certificate loaded", certfile=str(served.certfile), names=names, expires=expires)
-        self.log_expiry()
+        self.log_warnings()
 
     def _take(self, found: CertificateSet) -> None:
         self.current = found
@@ -177,14 +178,13 @@ class CertificateStore:
             raise EdgeError(*faults)
 
     def _refuse(self, faults: Sequence[Fault]) -> None:
-        now = self._now()
-        self._retry_at = now + timedelta(seconds=RETRY_SECONDS)
+        self._retry_at = trio.current_time() + RETRY_SECONDS
         refused = [fault.what for fault in faults]
         if refused == self._refused:
             return
         self._refused = refused
         self.failed_reloads += 1
-        self.failed_at = now
+        self.failed_at = self._now()
         for fault in faults:
             log.error("certificates not loaded, those in use stay", reason=fault.what, hint=fault.hint)
 

@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.core.settings import option_of
@@ -36,7 +35,7 @@ class CertificateInfo:
 
     Attributes:
         names: the DNS names, then the IP addresses, it is valid for (subjectAltName, RFC 5280
-            section 4.2.1.6); the subject's common names where it has no such extension.
+            section 4.2.1.6). Clients do not look at the subject's common name (RFC 9525 section 2).
         not_before: first moment of its validity, in UTC.
         not_after: last moment of its validity, in UTC.
         issuer: distinguished name of who signed it, as RFC 4514 writes it.
@@ -173,6 +172,6 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return tuple(str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
+        return ()
     addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
     return (*names.get_values_for_type(x509.DNSName), *addresses)

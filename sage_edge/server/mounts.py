@@ -40,7 +40,13 @@ async def open_gateway(
         yield []
         return
     observe_mount(metrics, settings.mount_prefix or "/")
-    build_mount = partial(Mount, settings.mount_prefix, gateway.reference, links=gateway.links)
+    build_mount = partial(
+        Mount,
+        settings.mount_prefix,
+        gateway.reference,
+        links=gateway.links,
+        loading_seconds=gateway.loading_seconds,
+    )
     if settings.gateway_loop == "trio":
         yield [build_mount(application=NativeApplication(gateway.application))]
         return

@@ -19,6 +19,7 @@ from sage_edge.core.settings import Settings, option_of
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import CertificateStore
+from sage_edge.server.certificates import file_fault
 from sage_edge.server.development_certificates import create_development_certificates
 from sage_edge.server.gateway import Gateway, load_gateway
 from sage_edge.server.listener import close_listeners, open_listeners
@@ -75,7 +76,8 @@ def prepare(
         loads_gateway: False where others will, and the plan is theirs.
         sockets: that are open already, in place of those the settings name.
         redirect_sockets: the same of the plaintext port.
-        names_in_use: of the certificates that other workers serve; see `CertificateStore`.
+        names_in_use: of the certificates that other workers serve, none where that is plaintext; see
+            `CertificateStore`. None where there are no others.
 
     Raises:
         EdgeError: with every fault found.
@@ -88,6 +90,8 @@ def prepare(
         certificates, found = _load_certificates(settings, names_in_use, is_check=is_check)
         # Without CA certificates, client authentication has been reported already.
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
+    if names_in_use is not None and not faulty & {"certfile", "dev_tls"}:
+        faults.extend(_compare_encryption(is_tls=settings.is_tls, was_tls=bool(names_in_use)))
     # First, so that what is named for it is not among all that systemd has passed.
     redirects = list(redirect_sockets)
     if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
@@ -158,12 +162,21 @@ def _build_tracer() -> tuple[OpenTelemetryTracer | None, Sequence[Fault]]:
     try:
         from sage_edge.server.tracing import build_tracer  # whose imports are an extra
     except ModuleNotFoundError as error:
-        hint = "install it with pip install 'sage-edge[otel]', or leave out --tracing"
+        hint = "install it in a checkout of sage-edge with pip install '.[otel]', or leave out --tracing"
         return None, [Fault(f"--tracing: {error.name} is not installed", hint, cause=error, setting="tracing")]
     try:
         return build_tracer(), []
     except EdgeError as error:
         return None, error.faults
+
+
+def _compare_encryption(*, is_tls: bool, was_tls: bool) -> Sequence[Fault]:
+    """Whether one worker would serve plaintext where others serve TLS: their clients cannot know whom they reach."""
+    if is_tls == was_tls:
+        return []
+    what = f"{'' if is_tls else 'not '}given, but this edge has been started with{'out' if is_tls else ''} TLS"
+    hint = "start the edge anew if that is to change: a restart of its workers keeps it"
+    return [file_fault(what, hint, setting="certfile")]
 
 
 def _load_certificates(

@@ -297,7 +297,7 @@ def _build_readiness(plan: Plan, link: WorkerLink | None) -> Readiness:
     readiness = Readiness(llm_prefix=plan.settings.llm_prefix, is_llm_mounted=plan.gateway is not None)
     if (store := plan.certificates) is not None:
         readiness.add_check("certificate", lambda: check_certificate(store.soonest.info, datetime.now(UTC)))
-        store.log_expiry()
+        store.log_warnings()
     if link is not None:
         readiness.add_check("workers", partial(check_workers, link))
     return readiness

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.hand_over import hand_over
 from sage_edge.server.listener import close_listeners, remove_paths, spread
@@ -25,6 +26,9 @@ class SharedListeners:
 
     Attributes:
         is_port_shared: the same.
+
+    Raises:
+        EdgeError: the system has no room for so many; those that were given are closed.
     """
 
     def __init__(
@@ -35,7 +39,13 @@ class SharedListeners:
         count: int,
         is_port_shared: bool,
     ) -> None:
-        self._rows = spread(sockets, count)
+        try:
+            self._rows = spread(sockets, count)
+        except OSError as error:
+            close_listeners([*sockets, *redirect_sockets])
+            what = f"--workers: no {count} sockets can be opened for each address: {reason_of(error)}"
+            hint = "raise the limit of open files (ulimit -n, LimitNOFILE=), or have fewer workers"
+            raise EdgeError(Fault(what, hint, ExitCode.STARTUP, error, setting="workers")) from error
         self._redirect_sockets = redirect_sockets
         self.is_port_shared = is_port_shared
 
@@ -44,7 +54,7 @@ class SharedListeners:
         """Of each socket, for a process to inherit."""
         return {sock.fileno() for row in (*self._rows, self._redirect_sockets) for sock in row}
 
-    def describe(self, number: int, link: int, names_in_use: Names) -> Inheritance:
+    def describe(self, number: int, link: int, names_in_use: Names | None) -> Inheritance:
         """What the worker of a place inherits.
 
         Args:

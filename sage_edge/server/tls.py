@@ -19,7 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sage_edge.core.errors import EdgeError, Fault, reason_of
-from sage_edge.server.certificate_faults import certificate_text, find_chain_faults, find_pair_faults
+from sage_edge.server.certificate_faults import (
+    certificate_text,
+    find_authority_faults,
+    find_chain_faults,
+    find_pair_faults,
+)
 from sage_edge.server.certificates import (
     CertificateInfo,
     describe_certificate,
@@ -96,7 +101,9 @@ def check_tls(files: TLSFiles, now: datetime) -> tuple[CertificateInfo | None, l
     # A certificate file that cannot be read is one fault; that it holds no key is not another.
     if files.keyfile is not None or chain:
         key = _collect(faults, lambda: _read_key(files, password))
-    _collect(faults, lambda: _read_client_authorities(files))
+    authorities = _collect(faults, lambda: _read_client_authorities(files))
+    if authorities and files.ca_certs is not None and files.client_auth != "none":
+        faults += find_authority_faults(files.ca_certs, authorities, now)
     if chain:
         faults += find_chain_faults(files.certfile, chain, now)
         if key is not None:
@@ -113,6 +120,13 @@ def expiry_warning(certfile: Path, info: CertificateInfo, now: datetime) -> str 
         return None
     text = certificate_text(certfile, info)
     return f"--certfile: {text} expires in {days_left:.1f} days, {utc_text(info.not_after)}"
+
+
+def name_warning(certfile: Path, info: CertificateInfo) -> str | None:
+    """Say so in one line where the certificate is for no name that clients look for; otherwise None."""
+    if info.names:
+        return None
+    return f"--certfile: {certfile} has no names as subjectAltName: most clients refuse it (RFC 9525)"
 
 
 def build_ssl_context(files: TLSFiles, *others: TLSFiles) -> ssl.SSLContext:

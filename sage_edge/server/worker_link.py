@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Self
 
@@ -55,7 +55,7 @@ class TimeLimits:
     """How long a worker may take. Each has its own: it may have read another configuration than its supervisor.
 
     Attributes:
-        startup_seconds: to import its gateway, and again to start it.
+        startup_seconds: to import its gateway and start it.
         last_call_seconds: for which it accepts connections once it drains.
         drain_seconds: for streams to finish after that.
     """
@@ -79,18 +79,19 @@ class Inheritance:
         link: descriptor of its end of the pair.
         listeners: descriptors of the listening sockets, of each place.
         redirect_listeners: the same of the plaintext port, for all places.
-        names_in_use: of the certificates that are served now, which the worker's own are compared with.
+        names_in_use: of the certificates that are served now, which the worker's own are compared with: none where
+            plaintext is. None where that is not known, and nothing is compared.
     """
 
     number: int
     link: int
     listeners: Sequence[Sequence[int]]
     redirect_listeners: Sequence[int]
-    names_in_use: Names = field(default_factory=dict)
+    names_in_use: Names | None = None
 
     def to_text(self) -> str:
-        """As the variable has it: without the names where they are too many for one, and nothing is compared then."""
-        names = self.names_in_use if len(json.dumps(self.names_in_use)) <= LONGEST_NAMES_BYTES else {}
+        """As the variable has it: without the names where they are too many for one."""
+        names = self.names_in_use if len(json.dumps(self.names_in_use)) <= LONGEST_NAMES_BYTES else None
         return json.dumps({**vars(self), "names_in_use": names})
 
     @classmethod

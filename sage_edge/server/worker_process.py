@@ -30,7 +30,7 @@ SILENCE_SECONDS = 30.0
 LOOK_SECONDS = 1.0
 """How often it is looked for that."""
 LATE_SECONDS = 10.0
-"""How long after its last moment to start a worker is killed."""
+"""How long after its last moment to start a worker is killed: it has been started itself before its gateway is."""
 
 
 class WorkerProcess:
@@ -76,7 +76,7 @@ class WorkerProcess:
         self.limits = limits
         self._command = command
         self._listeners = listeners
-        self._names_in_use = names_in_use or {}
+        self._names_in_use = names_in_use
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
@@ -260,7 +260,7 @@ class WorkerProcess:
                     self.is_silent = True
                     log.warning("worker is silent: others accept in its place", worker=self.number, pid=self.pid)
                     self._on_event(self, "silent", {})
-            elif now - self._started_at > 2 * self.limits.startup_seconds + LATE_SECONDS:
+            elif now - self._started_at > self.limits.startup_seconds + LATE_SECONDS:
                 reason = "it does not become ready"
             if reason is not None:
                 log.error("worker is killed", worker=self.number, pid=self.pid, reason=reason)

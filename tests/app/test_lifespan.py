@@ -77,8 +77,11 @@ async def hang(scope: Scope, receive: Receive, send: Send) -> None:
 class Edge:
     """A dispatcher whose lifespan runs."""
 
-    def __init__(self, **applications: ASGIApplication) -> None:
-        mounts = [Mount(f"/{name}", name, NativeApplication(application)) for name, application in applications.items()]
+    def __init__(self, loading_seconds: float = 0.0, /, **applications: ASGIApplication) -> None:
+        mounts = [
+            Mount(f"/{name}", name, NativeApplication(application), loading_seconds=loading_seconds)
+            for name, application in applications.items()
+        ]
         self.health = Obedient()
         self.server = Server({"type": "lifespan.startup"})
         readiness = Readiness(llm_prefix="/", is_llm_mounted=True)
@@ -182,6 +185,15 @@ async def test_a_start_up_that_hangs_is_reported_at_its_limit(autojump_clock: tr
     await edge.run()
     assert trio.current_time() - began_at == pytest.approx(STARTUP_SECONDS)
     assert edge.dispatcher.startup_failures == {"bad": "start-up was not complete within 5 seconds"}
+
+
+async def test_what_loading_has_taken_is_no_longer_there_for_the_start(autojump_clock: trio.testing.MockClock) -> None:
+    for loading_seconds, left_seconds in ((1.5, STARTUP_SECONDS - 1.5), (STARTUP_SECONDS + 1, 0.0)):
+        edge = Edge(loading_seconds, bad=hang)
+        began_at = trio.current_time()
+        await edge.run()
+        assert trio.current_time() - began_at == pytest.approx(left_seconds)
+        assert edge.dispatcher.startup_failures == {"bad": "start-up was not complete within 5 seconds"}
 
 
 async def test_a_start_up_may_take_until_its_limit(autojump_clock: trio.testing.MockClock) -> None:

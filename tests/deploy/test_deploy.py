@@ -90,7 +90,9 @@ def test_a_pod_has_longer_to_end_than_its_drain_takes(manifests: dict[str, Any],
 def test_a_pod_is_given_the_time_to_start_that_its_gateway_may_take(container: dict[str, Any]) -> None:
     environment = {each["name"]: each["value"] for each in container["env"]}
     probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= seconds_of("startup_seconds", environment)
+    before_and_after_seconds = 20  # the edge itself starts too, and has to end by its own error
+    gateway_seconds = seconds_of("startup_seconds", environment)
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= gateway_seconds + before_and_after_seconds
 
 
 def test_probes_ask_what_the_edge_answers_on_the_port_it_listens_on(
@@ -193,6 +195,13 @@ def test_a_container_has_longer_to_end_than_the_edge_may_take_and_a_health_check
     commands = re.findall(r"podman build .*", readme + (DEPLOY / "Containerfile").read_text())
     assert len(commands) == 2
     assert all("--format docker" in command for command in commands), "without it, HEALTHCHECK is ignored"
+
+
+def test_nobody_is_told_to_install_from_an_index_what_is_in_none() -> None:
+    """Whoever took the name there could have his program run by our readers."""
+    texts = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "sage_edge").rglob("*.py")]
+    named = re.compile(r"pip install [^`\n]*\bsage-edge(\[|['\"`\s]|$)", re.MULTILINE)
+    assert [path for path in texts if named.search(path.read_text())] == []
 
 
 def test_the_image_runs_and_probes_the_program_as_an_ordinary_user() -> None:

@@ -226,13 +226,30 @@ def test_no_worker_that_starts_serves_what_a_reload_has_refused(tmp_path: Path, 
         write_pair(tmp_path, authority, "elsewhere.test", "old.test")  # "old.test" is no name of those in use
         edge.log.wait_for(r"certificates not loaded.*for none of: localhost, new.test", count=2)
         edge.process.send_signal(signal.SIGUSR2)
-        edge.log.wait_for(r"error: --certfile: .*is for none of: localhost, new.test")
+        edge.log.wait_for(r"worker cannot start .*--certfile: .*is for none of: localhost, new.test")
         edge.log.wait_for("the restart has ended early")
         os.kill(int(edge.log.wait_for(r"worker ready .*worker=2 pid=(\d+)")[1]), signal.SIGKILL)
-        edge.log.wait_for(r"error: --certfile: .*is for none of: localhost, new.test", count=2)
+        edge.log.wait_for(r"worker cannot start .*--certfile: .*is for none of: localhost, new.test", count=2)
         assert {shown_serial(edge) for _ in range(20)} == {served}
         good = write_pair(tmp_path, authority, "localhost", "new.test")
         edge.log.wait_for("worker ready", count=3)
         edge.log.wait_for("certificate loaded", count=3)
         assert {shown_serial(edge) for _ in range(20)} == {serial_of(good.certfile)}
+        assert edge.stop() == 0
+
+
+@pytest.mark.parametrize("was_tls", [True, False], ids=["TLS", "plaintext"])
+def test_no_restart_makes_plaintext_of_tls_or_the_other_way_round(
+    tmp_path: Path, authority: trustme.CA, was_tls: bool
+) -> None:
+    files = write_pair(tmp_path, authority, "localhost")
+    certified = f'certfile = ["{files.certfile}"]\nkeyfile = ["{files.keyfile}"]\n'
+    (tmp_path / "edge.toml").write_text(certified if was_tls else "")
+    with running_edge("--no-llm", "--workers", "1", "--config", str(tmp_path / "edge.toml")) as edge:
+        edge.log.wait_for("worker ready")
+        (tmp_path / "edge.toml").write_text("" if was_tls else certified)
+        edge.process.send_signal(signal.SIGUSR2)
+        begun = "with TLS" if was_tls else "without TLS"
+        edge.log.wait_for(rf"\[error\] worker cannot start .*given, but this edge has been started {begun}'")
+        edge.log.wait_for("the restart has ended early")
         assert edge.stop() == 0

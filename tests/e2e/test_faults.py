@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import subprocess
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.kit.edge import PROJECT, run_edge
+from tests.kit.edge import PROJECT, clean_environment, edge_command, run_edge
 from tests.kit.privileges import without_capabilities
 from tests.kit.tls_files import write_tls_files
 
@@ -178,19 +179,51 @@ def test_a_gateway_with_a_syntax_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gateway", "what", "hint"),
     [
-        ("hangs:app", "was not complete within 2 seconds", "raise --startup-seconds"),
-        ("applications:create_never()", "was not complete within 2 seconds", "raise --startup-seconds"),
+        ("hangs:app", "was not complete within 5 seconds", "raise --startup-seconds"),
+        ("applications:create_never()", "was not complete within 5 seconds", "raise --startup-seconds"),
         ("lifespans:raising", "failed to start: RuntimeError: no database", "--log-level debug"),
         ("lifespans:leaving", "failed to start: .*no licence", "--log-level debug"),
-        ("lifespans:waiting", "failed to start: start-up was not complete within 2 seconds", "--startup-seconds"),
+        ("lifespans:waiting", "failed to start: start-up was not complete within 5 seconds", "--startup-seconds"),
         ("lifespans:waiting_for_thread", "failed to start: start-up was not complete", "--startup-seconds"),
-        ("lifespans:blocking", "failed to start: start-up was not complete within 2 seconds", "--startup-seconds"),
+        ("lifespans:blocking", "failed to start: start-up was not complete within 5 seconds", "--startup-seconds"),
     ],
     ids=lambda value: value if "s:" in value else "",
 )
 def test_gateways_that_do_not_start_in_time(gateway: str, what: str, hint: str) -> None:
-    # Long enough for the module to be loaded, which counts for itself, where several tests run at once.
-    fail(*FREE, "--startup-seconds", "2", "--gateway", f"{FAULTY}.{gateway}", faults=[(what, hint)])
+    # Long enough for the module to be loaded, which counts too, where several tests run at once.
+    fail(*FREE, "--startup-seconds", "5", "--gateway", f"{FAULTY}.{gateway}", faults=[(what, hint)])
+
+
+def test_loading_a_gateway_and_starting_it_have_one_limit_together(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import asyncio, time\ntime.sleep(1.2)\n"
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n    await asyncio.sleep(1.2)\n    await send({'type': 'lifespan.startup.complete'})\n"
+    )
+    faults = [("failed to start: start-up was not complete within 2 seconds", "raise --startup-seconds")]
+    fail(*FREE, "--startup-seconds", "2", "--gateway", "slow:app", faults=faults, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_current_directory_that_is_gone(tmp_path: Path, command: str) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    started = ["sh", "-c", 'rmdir "$0" && exec "$@"', str(gone), *edge_command(command, "--gateway", "mine:app", *FREE)]
+    done = subprocess.run(started, cwd=gone, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert re.fullmatch(
+        "sage-edge: error: --gateway: the current directory, .* cannot be found: no such file\n"
+        "sage-edge: hint: start from a directory that exists .*\n",
+        done.stderr,
+    )
+
+
+def test_more_workers_than_the_limit_of_open_files_lets_have_sockets() -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+    what = "--workers: no 40 sockets can be opened for each address: too many open files"
+    fail("--no-llm", *FREE, "--workers", "40", faults=[(what, "ulimit -n")], preexec_fn=limit)
 
 
 @pytest.mark.parametrize(

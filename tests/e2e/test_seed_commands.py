@@ -130,7 +130,7 @@ def test_a_gateway_that_is_not_installed_names_the_command_that_installs_it(
     error, hint = result.stderr.splitlines()
     assert error == "sage-edge: error: --gateway: no SAGE gateway is installed"
     if sys.version_info < (3, 12):
-        assert hint == "sage-edge: hint: pip install 'sage-edge[sagellm]'"
+        assert hint == "sage-edge: hint: in a checkout of sage-edge: pip install '.[sagellm]'"
     else:
         assert "use Python 3.11, name another gateway with --gateway, or mount none with --no-llm" in hint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -229,6 +230,17 @@ def test_where_the_first_worker_cannot_start_the_edge_says_so_and_ends(gateway: 
     assert done.stderr.count("broken on purpose") == 1
     assert "sage-edge: error: worker 1 ended before it was ready: exit code 3" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_keeps_a_worker_from_starting_is_a_line_of_the_log(gateway: Path) -> None:
+    (gateway / "broken").touch()
+    options = ("--gateway", "worked:app", "--workers", "1", "--port", "0", "--host", "127.0.0.1")
+    done = run_edge(*options, "--log-format", "json", cwd=gateway)
+    logged = [json.loads(line) for line in done.stderr.splitlines() if not line.startswith("sage-edge: ")]
+    (told,) = [line for line in logged if line["event"] == "worker cannot start"]
+    assert (told["level"], told["worker"]) == ("error", 1)
+    assert "broken on purpose" in told["reason"]
+    assert told["hint"]
 
 
 def test_workers_that_can_start_no_more_end_the_edge(gateway: Path) -> None:

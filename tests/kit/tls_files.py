@@ -5,17 +5,21 @@ Here: names and contents. Not here: what the server makes of them.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
 from sage_edge.server.tls import TLSFiles
 
@@ -40,6 +44,19 @@ def write_pair(
     files = TLSFiles(directory / f"{stem}{CERTIFICATE}", directory / f"{stem}{KEY}")
     files.certfile.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     leaf.private_key_pem.write_to_path(str(files.keyfile))
+    return files
+
+
+def write_nameless_pair(directory: Path) -> TLSFiles:
+    """Write a certificate with a common name alone, and its key: `cert.pem` and `key.pem`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edge.test")])
+    now = datetime.now(UTC)
+    first, last = now - timedelta(days=1), now + timedelta(days=30)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), first, last)
+    files = TLSFiles(directory / CERTIFICATE, directory / KEY)
+    (directory / KEY).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    files.certfile.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     return files
 
 

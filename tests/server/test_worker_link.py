@@ -87,4 +87,11 @@ def test_a_supervisor_of_another_version_is_understood() -> None:
     assert Inheritance.from_text(inherited.to_text()) == inherited
     later = json.dumps({**json.loads(inherited.to_text()), "colour": "red"})
     assert Inheritance.from_text(later) == inherited
-    assert Inheritance.from_text("[1, 2, [[3], [4]], [5]]") == Inheritance(1, 2, [[3], [4]], [5])
+    assert Inheritance.from_text("[1, 2, [[3], [4]], [5]]") == Inheritance(1, 2, [[3], [4]], [5], None)
+
+
+def test_names_that_are_too_many_are_not_taken_for_none() -> None:
+    many = {"cert.pem": [f"{number}.edge.test" for number in range(10_000)]}
+    for names, passed_on in ((many, None), ({}, {}), (None, None)):
+        text = Inheritance(1, 2, [[3]], [], names).to_text()
+        assert Inheritance.from_text(text).names_in_use == passed_on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ READS_OF_THE_WALL_CLOCK = {
     "server/run.py",  # a certificate's days left, in /readyz
     "server/status_listener.py",  # the same on the status page
     "server/tracing.py",  # when a span began
+}
+COMPUTATIONS_WITH_DATES = {
+    "server/certificates.py",  # a certificate's days left
+    "server/development_ca.py",  # how long development certificates are valid
 }
 
 
@@ -72,14 +77,23 @@ def test_no_stream_is_cut_and_nothing_ends_early_or_late(tmp_path: Path, jump_se
 
 
 def test_the_wall_clock_is_read_where_a_date_is_meant_and_nowhere_else() -> None:
-    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if reads_wall_clock(path)}
-    assert found == READS_OF_THE_WALL_CLOCK
+    assert files_that_name(WALL_CLOCKS) == READS_OF_THE_WALL_CLOCK
 
 
-def reads_wall_clock(path: Path) -> bool:
-    """Whether a file names a function that tells the date."""
+def test_no_wait_and_no_limit_is_computed_from_a_date() -> None:
+    """However a date has come by: a moment that is some time from another is a date's own, or trio's clock has it."""
+    assert files_that_name({"timedelta", "datetime.timedelta"}) == COMPUTATIONS_WITH_DATES
+
+
+def files_that_name(names: Set[str]) -> set[str]:
+    """The package's files that use one of some names, which an import alone is not."""
+    return {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if uses(path, names)}
+
+
+def uses(path: Path, names: Set[str]) -> bool:
+    """Whether a file uses one of some names."""
     return any(
-        ast.unparse(node) in WALL_CLOCKS
+        ast.unparse(node) in names
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute | ast.Name)
     )

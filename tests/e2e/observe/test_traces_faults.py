@@ -45,7 +45,10 @@ def test_without_the_extra_the_hint_says_what_to_install(tmp_path: Path, workers
         result = run_edge(command, *options, env={"PYTHONPATH": path})
         assert result.returncode == 2
         assert "error: --tracing: opentelemetry is not installed" in result.stderr
-        assert "hint: install it with pip install 'sage-edge[otel]', or leave out --tracing" in result.stderr
+        assert (
+            "hint: install it in a checkout of sage-edge with pip install '.[otel]', or leave out --tracing"
+            in result.stderr
+        )
     assert "no_such_module" in result.stderr, "all faults at once"
 
 
