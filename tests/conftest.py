@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sage_edge.server.development_certificates import create_development_certificates
 from tests.kit.default_port import default_port
 
 __all__ = ["default_port"]
+
+settings.register_profile("untimed", deadline=None)  # on a busy machine any example may take long
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

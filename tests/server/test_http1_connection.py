@@ -299,3 +299,19 @@ def test_what_came_before_a_websocket_is_open_counts_until_it_is_taken() -> None
     assert message["bytes"] == b"hello"
     client.take()
     assert client.host.account.buffered_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "fields", ["Host: localhost\r\nContent-Length: x\r\n", f"Host: localhost\r\nContent-Length: {10**15}\r\n"]
+)
+def test_a_head_request_that_is_refused_has_no_body_in_its_answer(fields: str) -> None:
+    # RFC 9110 section 9.3.2: content-length is what a GET's answer would have.
+    answers = []
+    for method in ("HEAD", "GET"):
+        client = HTTP1Client()
+        client.send(f"{method} / HTTP/1.1\r\n{fields}\r\n".encode())
+        answers.append(client.take().partition(b"\r\n\r\n"))
+    (head, _, nothing), (_, _, body) = answers
+    assert nothing == b""
+    assert body
+    assert b"\r\ncontent-length: %d\r\n" % len(body) in head

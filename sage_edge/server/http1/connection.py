@@ -331,8 +331,12 @@ class HTTP1Connection:
         exchange = turn.exchange if turn is not None else None
         error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
         body = json.dumps({"error": error}).encode()
+        asked = self._describe(request)
+        length = len(body)
+        if (exchange.scope.get("method") if exchange is not None else asked.method) == "HEAD":
+            body = b""  # the head is as a GET's (RFC 9110 section 9.3.2)
         if exchange is None:
-            asked, measured = self._describe(request), {"received_bytes": 0, "sent_bytes": len(body)}
+            measured = {"received_bytes": 0, "sent_bytes": len(body)}
             field = note_refusal(self._host, self._version_of(request), asked, status, detail, measured=measured)
             fields = [*fields, field]
         else:  # the layers tell it or, where it has not begun, the shell does and counts it, too
@@ -346,7 +350,7 @@ class HTTP1Connection:
             head = complete_fields(
                 [
                     (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(body)),
+                    (b"content-length", b"%d" % length),
                     (b"connection", b"close"),
                     *fields,
                 ]

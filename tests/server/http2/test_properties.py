@@ -39,12 +39,12 @@ def test_arbitrary_first_bytes_are_answered_with_frames(data: bytes) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=200, suppress_health_check=SLOW, deadline=None)
+@settings(max_examples=200, suppress_health_check=SLOW)
 def test_whatever_a_client_and_its_applications_do_is_answered_in_order_and_leaves_nothing(random: Random) -> None:
     run_case(random)
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=100, suppress_health_check=SLOW, deadline=None)
+@settings(max_examples=100, suppress_health_check=SLOW)
 def test_it_makes_no_difference_how_the_bytes_are_cut(random: Random) -> None:
     run_cut_case(random)
