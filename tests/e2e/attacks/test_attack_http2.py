@@ -230,9 +230,9 @@ def test_requests_that_never_end(target: Target) -> None:
 
 
 def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None:
-    # No connection of theirs goes over any limit; their address has three times 8 MiB for requests of 16 KiB.
+    # No connection of theirs goes over any limit; their address has three times 4 MiB for requests of 16 KiB.
     with (
-        make_target("--max-buffered-bytes", str(8 * 2**20)) as target,
+        make_target("--max-buffered-bytes", str(4 * 2**20)) as target,
         siege(target, "waiting requests, 12 connections", connections=12),
         ExitStack() as stack,
     ):
@@ -242,7 +242,7 @@ def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None
             client.ping()
         refused = [stream for client in clients for stream in client.streams.values() if stream.is_over]
         assert {stream.reset_code for stream in refused} == {Code.REFUSED_STREAM}
-        assert len(refused) > 11 * 250 - 3 * 8 * 2**20 // REQUEST_COST_BYTES  # those of one read are let in together
+        assert len(refused) > 11 * 250 - 3 * 4 * 2**20 // REQUEST_COST_BYTES  # those of one read are let in together
 
 
 def test_clients_that_ask_for_much_and_leave_at_once(fresh: Target) -> None:
