@@ -5,7 +5,7 @@ One at a time leaves each place: streams may go on for long, and each process is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import structlog
 import trio
@@ -25,13 +25,11 @@ class Recycling:
 
     Args:
         places: the workers'.
-        running: all processes, those that leave too.
         limit_bytes: of a worker's memory; None for none.
     """
 
-    def __init__(self, places: Sequence[Place], running: Collection[WorkerProcess], limit_bytes: int | None) -> None:
+    def __init__(self, places: Sequence[Place], limit_bytes: int | None) -> None:
         self._places = places
-        self._running = running
         self._limit_bytes = limit_bytes
         self._limits_bytes = {place.number: vary(limit_bytes or 0) for place in places}
         self._ready_bytes: dict[int, int] = {}  # by process
@@ -87,6 +85,5 @@ class Recycling:
 
     def _candidate(self, place: Place) -> WorkerProcess | None:
         """A place's worker, if it may leave now."""
-        is_one_leaving = any(each.number == place.number and each.is_leaving for each in self._running)
         worker = place.worker
-        return worker if worker is not None and worker.is_ready and not is_one_leaving else None
+        return worker if worker is not None and worker.is_ready and not place.leaving else None

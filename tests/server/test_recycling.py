@@ -21,9 +21,8 @@ class Case:
 
     def __init__(self, memory_bytes: int = 0, limit_bytes: int | None = None) -> None:
         self.worker = FakeWorker(memory_bytes=memory_bytes).become_ready()
-        self.running = {self.worker}
         self.place = FakePlace(1, self.worker)
-        self.recycling = Recycling(cast(Any, [self.place]), cast(Any, self.running), limit_bytes)
+        self.recycling = Recycling(cast(Any, [self.place]), limit_bytes)
         self.recycling.note_ready(cast(Any, self.worker))
 
     def replace(self) -> FakeWorker:
@@ -31,12 +30,12 @@ class Case:
         leaving = self.worker
         leaving.is_leaving = True
         self.worker = self.place.worker = FakeWorker().become_ready()
-        self.running.add(self.worker)
+        self.place.leaving.append(leaving)
         return leaving
 
     def end(self, worker: FakeWorker) -> None:
         worker.ended.set()
-        self.running.discard(worker)
+        self.place.leaving = [each for each in self.place.leaving if each is not worker]
         self.recycling.note_end(cast(Any, worker))
 
 
@@ -79,7 +78,6 @@ def test_another_end_than_of_one_that_leaves_asks_for_nothing() -> None:
     case = Case()
     case.recycling.note_served(cast(Any, case.worker))
     successor = FakeWorker()
-    case.running.add(successor)
     case.end(successor)  # it did not start
     assert len(case.place.reasons) == 1
 
