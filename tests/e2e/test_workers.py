@@ -217,7 +217,9 @@ def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:
 
 def test_a_limit_of_memory_that_is_too_low_is_said_to_be(gateway: Path) -> None:
     with running_workers(gateway, "--max-memory-bytes", str(2**21), workers=1) as edge:
-        edge.log.wait_for(r"the memory limit is below what the gateway needs .*max_memory_bytes=2097152 ready_bytes=\d")
+        edge.log.wait_for(
+            r"the memory limit is below what the gateway needs .*max_memory_bytes=2097152 needed_bytes=\d"
+        )
         assert int(ask(edge)) == find_pids(edge)[1]
         assert edge.stop() == 0
 

@@ -10,7 +10,7 @@ import structlog.testing
 import trio
 import trio.testing
 
-from sage_edge.server.recycling import MEMORY_SECONDS, Recycling
+from sage_edge.server.recycling import EARLY_SECONDS, MEMORY_SECONDS, Recycling
 from tests.kit.workers import FakePlace, FakeWorker
 
 LIMIT = 100 * 2**20
@@ -25,11 +25,11 @@ class Case:
         self.recycling = Recycling(cast(Any, [self.place]), limit_bytes)
         self.recycling.note_ready(cast(Any, self.worker))
 
-    def replace(self) -> FakeWorker:
+    def replace(self, *, for_seconds: float = 60.0) -> FakeWorker:
         """Put another in its place; the one that leaves."""
         leaving = self.worker
         leaving.is_leaving = True
-        self.worker = self.place.worker = FakeWorker().become_ready()
+        self.worker = self.place.worker = FakeWorker().become_ready(for_seconds=for_seconds)
         self.place.leaving.append(leaving)
         return leaving
 
@@ -123,6 +123,43 @@ async def test_one_that_needs_more_than_the_limit_is_said_to_once_and_stays_unti
             "log_level": "error",
             "worker": 1,
             "max_memory_bytes": LIMIT,
-            "ready_bytes": 2 * LIMIT,
+            "needed_bytes": 2 * LIMIT,
         }
     ]
+
+
+async def test_where_two_in_a_row_pass_the_limit_soon_the_second_is_said_to_need_it_and_stays_until_it_has_grown(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    case = Case(LIMIT // 2, LIMIT)
+    async with watched(case):
+        case.worker.become_ready(for_seconds=EARLY_SECONDS - 1).memory_bytes = 2 * LIMIT
+        with structlog.testing.capture_logs() as lines:
+            await trio.sleep(3.5 * MEMORY_SECONDS)  # the replacement fails, and is tried again
+            assert case.place.reasons == ["it has 200 MB of memory"] * 3
+            assert lines == []
+            case.end(case.replace(for_seconds=EARLY_SECONDS - 1))
+            case.worker.memory_bytes = 2 * LIMIT
+            await trio.sleep(10 * MEMORY_SECONDS)
+            case.worker.become_ready(for_seconds=EARLY_SECONDS)
+            await trio.sleep(10 * MEMORY_SECONDS)
+            assert len(case.place.reasons) == 3
+            case.worker.memory_bytes = 3 * LIMIT
+            await trio.sleep(MEMORY_SECONDS)
+            assert case.place.reasons[3:] == ["it has 300 MB of memory"]
+    assert [line["needed_bytes"] for line in lines] == [2 * LIMIT]
+
+
+async def test_once_one_has_lasted_the_next_that_passes_the_limit_soon_is_replaced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    case = Case(LIMIT // 2, LIMIT)
+    async with watched(case):
+        case.worker.become_ready(for_seconds=EARLY_SECONDS - 1).memory_bytes = 2 * LIMIT
+        await trio.sleep(1.5 * MEMORY_SECONDS)
+        case.end(case.replace(for_seconds=EARLY_SECONDS))
+        await trio.sleep(MEMORY_SECONDS)
+        case.end(case.replace(for_seconds=EARLY_SECONDS - 1))
+        case.worker.memory_bytes = 3 * LIMIT
+        await trio.sleep(MEMORY_SECONDS)
+        assert case.place.reasons == ["it has 200 MB of memory", "it has 300 MB of memory"]
