@@ -172,6 +172,9 @@ def test_a_restart_that_fails_leaves_the_old_workers_serving(gateway: Path) -> N
 def test_a_worker_that_has_served_its_number_of_requests_is_replaced(gateway: Path) -> None:
     with running_workers(gateway, "--max-requests", "20", workers=1) as edge:
         first = find_pids(edge)[1]
+        for _ in range(30):
+            ask(edge, "/healthz")
+        assert "worker is to be replaced" not in edge.log.text
         answers = [int(ask(edge)) for _ in range(30)]
         assert answers[0] == first
         edge.log.wait_for(r"worker ready", count=2)
