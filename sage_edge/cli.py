@@ -242,6 +242,7 @@ def serve(configuration: Configuration) -> None:
     from sage_edge.server.preparation import prepare
     from sage_edge.server.run import run as run_edge
     from sage_edge.server.supervisor import Supervisor
+    from sage_edge.server.worker_command import worker_command
     from sage_edge.server.worker_link import TimeLimits, WorkerLink
 
     # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
@@ -280,9 +281,8 @@ def serve(configuration: Configuration) -> None:
         notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
         if configuration.settings.workers is not None:
             plan = prepare(configuration, passed, loads_gateway=False)
-            command = [sys.executable, "-m", "sage_edge", *sys.argv[1:]]
             early_signals.begin_to_serve()
-            supervisor = Supervisor(plan, command, partial(_announce, plan), notifier, logs, show_drain)
+            supervisor = Supervisor(plan, worker_command(), partial(_announce, plan), notifier, logs, show_drain)
             trio.run(supervisor.run, early_signals)
             return
         plan = prepare(configuration, passed)

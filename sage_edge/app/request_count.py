@@ -1,4 +1,4 @@
-"""The layer that tells when so many requests have come, so that their worker is replaced."""
+"""The layer that tells when so many requests have come to a mount, so that their worker is replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RequestCountLayer:
     """An ASGI application that calls another.
 
     Args:
-        application: to call.
+        application: of the mount.
         limit: of requests and WebSockets.
         on_limit: called each time when so many more have come: a replacement can fail.
     """
@@ -23,8 +23,9 @@ class RequestCountLayer:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Count, and call the other."""
-        self._left -= 1
-        if self._left == 0:
-            self._left = self._limit
-            self._on_limit()
+        if scope["type"] != "lifespan":
+            self._left -= 1
+            if self._left == 0:
+                self._left = self._limit
+                self._on_limit()
         return self._application(scope, receive, send)

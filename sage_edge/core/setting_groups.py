@@ -344,7 +344,7 @@ class LifeSettings(BaseModel):
         "Without it, one process and no supervisor.",
     )
     max_requests: Count | None = Field(
-        None, description="Replace a worker after about so many requests; it finishes what it has begun."
+        None, description="Replace a worker after about so many requests to its gateway; it finishes what it has begun."
     )
     max_memory_bytes: Annotated[int, Field(ge=2**20)] | None = Field(
         None, description="Replace a worker that has about so much memory; it finishes what it has begun."

@@ -14,7 +14,7 @@ STEADY_SECONDS = 10.0
 MOST_FAILED_STARTS = 5
 """So many in a row that never became ready, and starting another is in vain, unless others serve meanwhile."""
 GROWTH = 1.25
-"""By how much a worker has to grow that had more than the limit of memory to begin with: its successor will, too."""
+"""By how much a worker has to grow that needs more memory than the limit: its successor will need as much."""
 
 
 class RestartPolicy:
@@ -54,14 +54,14 @@ class RestartPolicy:
         return float(min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self._short_lives - 1, 16)))
 
 
-def most_bytes(limit_bytes: int, ready_bytes: int) -> float:
+def most_bytes(limit_bytes: int, needed_bytes: int) -> float:
     """How much memory a worker may have before it is replaced.
 
     Args:
         limit_bytes: the limit that was asked for.
-        ready_bytes: what it had once it was ready.
+        needed_bytes: what it is known to need.
     """
-    return max(limit_bytes, ready_bytes * GROWTH)
+    return max(limit_bytes, needed_bytes * GROWTH)
 
 
 def vary(limit: int) -> int:

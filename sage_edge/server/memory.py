@@ -21,6 +21,18 @@ def resident_bytes(pid: int) -> int:
     return int(fields[1]) * PAGE_BYTES
 
 
+def allocated_bytes(pid: int) -> int:
+    """The same without pages of files, which the system can drop, and which other processes may have as well.
+
+    What a process has written to its private copy of a file counts, and so does memory that is shared but of no file.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
 def give_back() -> None:
     """Give free memory of this process back to the system: what was freed between what is in use is kept otherwise."""
     if _trim is not None:

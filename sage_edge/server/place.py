@@ -6,7 +6,7 @@ are started, ended and judged together, `server.supervisor`'s.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import trio
 
@@ -56,6 +56,13 @@ class Place:
         self._wanted = trio.Event()  # until another is tried, which answers all that was wanted before
         self._tried = trio.Event()  # once it was
         self._has_worked = False
+        self._replaced: set[WorkerProcess] = set()
+
+    @property
+    def leaving(self) -> Collection[WorkerProcess]:
+        """Those that others have followed, and that still run, to the end of their streams."""
+        self._replaced = {worker for worker in self._replaced if not worker.ended.is_set()}
+        return self._replaced
 
     @property
     def is_ready(self) -> bool:
@@ -94,13 +101,18 @@ class Place:
             self._left.set()
 
     async def renew(self, reason: str) -> bool:
-        """Have a worker that is started from now on; whether there is one."""
+        """Have a worker that is started from now on; whether there is one.
+
+        Each process is a gateway's memory: however often it is asked for, there are two at the most.
+        """
         if self._is_trying:  # what that finds may be old already
             await wait_for_any(self._tried, self._stop)
-        tried = self._tried
-        if self.worker is not None:
+        tried = self._tried  # whoever asks for it
+        for worker in self.leaving:
+            await wait_for_any(worker.ended, tried, self._stop)
+        if self.worker is not None and not tried.is_set():
             self.replace(self.worker, reason)
-        if not self._is_trying:
+        if not self._is_trying and not tried.is_set():
             self._wanted.set()  # also where it waits, empty, for the next start
         await wait_for_any(tried, self._stop)
         return tried.is_set() and self._has_worked
@@ -124,6 +136,7 @@ class Place:
                 before, self.worker, self.starting = self.worker, started, None
                 if before is not None and not before.ended.is_set():
                     log.info("worker is replaced", worker=self.number, pid=before.pid, by_pid=started.pid)
+                    self._replaced.add(before)
                     self._leave(before, True)
             elif not started.ended.is_set():
                 self._leave(started, self.worker is not None)

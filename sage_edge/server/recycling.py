@@ -5,7 +5,7 @@ One at a time leaves each place: streams may go on for long, and each process is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import trio
 
@@ -18,6 +18,8 @@ log = EdgeLogger(__name__)
 
 MEMORY_SECONDS = 5.0
 """How often the workers' memory is looked at."""
+EARLY_SECONDS = 300.0
+"""Two workers in a row that pass the limit of memory so soon after they are ready, and it is what the gateway needs."""
 
 
 class Recycling:
@@ -25,30 +27,24 @@ class Recycling:
 
     Args:
         places: the workers'.
-        running: all processes, those that leave too.
         limit_bytes: of a worker's memory; None for none.
     """
 
-    def __init__(self, places: Sequence[Place], running: Collection[WorkerProcess], limit_bytes: int | None) -> None:
+    def __init__(self, places: Sequence[Place], limit_bytes: int | None) -> None:
         self._places = places
-        self._running = running
         self._limit_bytes = limit_bytes
         self._limits_bytes = {place.number: vary(limit_bytes or 0) for place in places}
-        self._ready_bytes: dict[int, int] = {}  # by process
+        self._needed_bytes: dict[int, int] = {}  # by process
+        self._replaced_early: dict[int, int] = {}  # for its memory: the latest in each place, until one has lasted
         self._have_served: set[int] = set()
 
     def note_ready(self, worker: WorkerProcess) -> None:
         """One has become ready."""
         if self._limit_bytes is None:
             return
-        ready_bytes = self._ready_bytes[worker.pid] = worker.memory_bytes
-        if ready_bytes > self._limit_bytes:
-            log.error(
-                "the memory limit is below what the gateway needs",
-                worker=worker.number,
-                max_memory_bytes=self._limit_bytes,
-                ready_bytes=ready_bytes,
-            )
+        needed_bytes = self._needed_bytes[worker.pid] = worker.memory_bytes
+        if needed_bytes > self._limit_bytes:
+            self._say_limit_is_low(worker, needed_bytes)
 
     def note_served(self, worker: WorkerProcess) -> None:
         """One has served its number of requests."""
@@ -61,7 +57,7 @@ class Recycling:
 
     def note_end(self, worker: WorkerProcess) -> None:
         """One has ended, and runs no more: another that waited for that may leave."""
-        self._ready_bytes.pop(worker.pid, None)
+        self._needed_bytes.pop(worker.pid, None)
         self._have_served.discard(worker.pid)
         self._look_at_requests(self._places[worker.number - 1])
 
@@ -73,11 +69,29 @@ class Recycling:
             await trio.sleep(MEMORY_SECONDS)
             for place in self._places:
                 worker = self._candidate(place)
-                if worker is None:
-                    continue
-                memory_bytes = worker.memory_bytes
-                if memory_bytes > most_bytes(self._limits_bytes[place.number], self._ready_bytes.get(worker.pid, 0)):
-                    place.replace(worker, f"it has {memory_bytes / 2**20:.0f} MB of memory")
+                if worker is not None:
+                    self._look_at_memory(place, worker)
+
+    def _look_at_memory(self, place: Place, worker: WorkerProcess) -> None:
+        is_early = worker.ready_seconds is not None and worker.ready_seconds < EARLY_SECONDS
+        if not is_early:
+            self._replaced_early.pop(place.number, None)
+        memory_bytes = worker.memory_bytes
+        if memory_bytes <= most_bytes(self._limits_bytes[place.number], self._needed_bytes.get(worker.pid, 0)):
+            return
+        if is_early and self._replaced_early.setdefault(place.number, worker.pid) != worker.pid:
+            self._needed_bytes[worker.pid] = memory_bytes  # another would soon have as much
+            self._say_limit_is_low(worker, memory_bytes)
+        else:
+            place.replace(worker, f"it has {memory_bytes / 2**20:.0f} MB of memory")
+
+    def _say_limit_is_low(self, worker: WorkerProcess, needed_bytes: int) -> None:
+        log.error(
+            "the memory limit is below what the gateway needs",
+            worker=worker.number,
+            max_memory_bytes=self._limit_bytes,
+            needed_bytes=needed_bytes,
+        )
 
     def _look_at_requests(self, place: Place) -> None:
         worker = self._candidate(place)
@@ -87,6 +101,5 @@ class Recycling:
 
     def _candidate(self, place: Place) -> WorkerProcess | None:
         """A place's worker, if it may leave now."""
-        is_one_leaving = any(each.number == place.number and each.is_leaving for each in self._running)
         worker = place.worker
-        return worker if worker is not None and worker.is_ready and not is_one_leaving else None
+        return worker if worker is not None and worker.is_ready and not place.leaving else None

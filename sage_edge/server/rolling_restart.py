@@ -5,14 +5,13 @@ How one worker follows another is `server.place`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import trio
 
 from sage_edge.core.logger import EdgeLogger
-from sage_edge.server.place import Place, wait_for_any
-from sage_edge.server.worker_process import WorkerProcess
+from sage_edge.server.place import Place
 
 log = EdgeLogger(__name__)
 
@@ -22,7 +21,6 @@ class RollingRestart:
 
     Args:
         places: the workers'.
-        running: all processes, those that leave too.
         stop: set once the edge ends: no worker is replaced any more.
         bracket: entered with what happens, in a few words, for as long as it does.
     """
@@ -30,12 +28,10 @@ class RollingRestart:
     def __init__(
         self,
         places: Sequence[Place],
-        running: Collection[WorkerProcess],
         stop: trio.Event,
         bracket: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._places = places
-        self._running = running
         self._stop = stop
         self._bracket = bracket
         self._wanted = trio.Event()
@@ -71,19 +67,12 @@ class RollingRestart:
             self._wanted = trio.Event()
             await self._restart()
 
-    async def _wait_for_those_that_leave(self, place: Place) -> None:
-        """Each process is a gateway's memory: of a place there are two at the most, however often it is asked for."""
-        for worker in list(self._running):
-            if worker.number == place.number and worker.is_leaving:
-                await wait_for_any(worker.ended, self._stop)
-
     async def _restart(self) -> None:
         log.info("restarting workers", count=len(self._places))
         self._at, self._failed_at = self._places[0], None
         with self._bracket(self.describe()):
             for place in self._places:
                 self._at = place
-                await self._wait_for_those_that_leave(place)
                 if not await place.renew("restart"):
                     self._failed_at = place
                     break

@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -93,6 +93,8 @@ async def run(
     life = _Life(plan, logs, notifier, drain, redirect_drain, link, _build_readiness(plan, link), Metrics())
     observe_process(life.metrics, life.readiness, logs, plan.certificates)
     async with open_gateway(plan.gateway, settings, life.readiness, life.metrics) as mounts:
+        if link is not None and settings.max_requests is not None:
+            mounts = [_count_requests(mount, settings.max_requests, link) for mount in mounts]
         health = build_health_mount(mounts, life.readiness)
         dispatcher = GuardedDispatcher(health, mounts, life.readiness, startup_seconds=settings.startup_seconds)
         stack = build_stack(dispatcher, settings, life.metrics if life.is_measured else None, plan.tracer)
@@ -239,10 +241,14 @@ def _show(nursery: trio.Nursery, life: _Life, mounts: Sequence[Mount]) -> None:
     nursery.start_soon(keep_notified, life.notifier, life.describe, lambda: not life.is_ready)
 
 
+def _count_requests(mount: Mount, max_requests: int, link: WorkerLink) -> Mount:
+    """Have the supervisor told when so many have come to it; those for health do it no harm."""
+    layer = RequestCountLayer(mount.application, vary(max_requests), partial(link.say, "recycle"))
+    return replace(mount, application=layer)
+
+
 async def _serve(life: _Life, stack: ASGIApplication, started: trio.Event, collector: Collector) -> None:
-    settings, certificates, link = life.plan.settings, life.plan.certificates, life.link
-    if link is not None and settings.max_requests is not None:
-        stack = RequestCountLayer(stack, vary(settings.max_requests), partial(link.say, "recycle"))
+    settings, certificates = life.plan.settings, life.plan.certificates
     await worker.serve(
         stack,
         life.plan.sockets,
@@ -250,7 +256,7 @@ async def _serve(life: _Life, stack: ASGIApplication, started: trio.Event, colle
         limits=settings.limits,
         started=started,
         drain=life.drain,
-        link=link,
+        link=life.link,
         metrics=life.metrics,
         collector=collector,
         balancers=settings.balancers,

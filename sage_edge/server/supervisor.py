@@ -78,8 +78,8 @@ class Supervisor:
         build_place = partial(Place, stop=self._stop, start=self._start, leave=self._leave, judge=self._judge)
         self._places = [build_place(number + 1) for number in range(count)]
         self._workers: set[WorkerProcess] = set()  # those that leave, too
-        self._recycling = Recycling(self._places, self._workers, settings.max_memory_bytes)
-        self._restarts = RollingRestart(self._places, self._workers, self._stop, self._telling_of_reload)
+        self._recycling = Recycling(self._places, settings.max_memory_bytes)
+        self._restarts = RollingRestart(self._places, self._stop, self._telling_of_reload)
         self._reloads = 0  # under way
         self._notifier = notifier
         self._logs = logs

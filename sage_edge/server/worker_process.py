@@ -15,7 +15,7 @@ from sage_edge.core.errors import ExitCode
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.ending import END_SECONDS
-from sage_edge.server.memory import resident_bytes
+from sage_edge.server.memory import allocated_bytes
 from sage_edge.server.shared_listeners import SharedListeners
 from sage_edge.server.worker_link import VARIABLE, MessageSender, Order, TimeLimits, read_messages
 
@@ -107,8 +107,8 @@ class WorkerProcess:
 
     @property
     def memory_bytes(self) -> int:
-        """What it has of the machine's memory now; 0 where the system does not say."""
-        return resident_bytes(self.pid)
+        """What it has allocated of the machine's memory; 0 where the system does not say."""
+        return allocated_bytes(self.pid)
 
     async def start(self) -> None:
         """Start it.

@@ -10,9 +10,10 @@ async def test_the_limit_is_told_each_time_and_requests_go_on() -> None:
     seen: list[str] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append("request")
+        seen.append("lifespan" if scope["type"] == "lifespan" else "request")
 
     layer = RequestCountLayer(application, 2, lambda: seen.append("limit"))
-    for _ in range(5):
-        await layer({"type": "http"}, None, None)  # type: ignore[arg-type]
-    assert seen == ["request", "limit", "request", "request", "limit", "request", "request"]
+    for kind in ("lifespan", "http", "http", "websocket", "http", "http"):
+        await layer({"type": kind}, None, None)  # type: ignore[arg-type]
+    assert seen[0] == "lifespan"
+    assert seen[1:] == ["request", "limit", "request", "request", "limit", "request", "request"]

@@ -59,6 +59,6 @@ def test_a_varied_limit_stays_close_and_above_nothing(limit: int) -> None:
 
 
 def test_a_worker_may_have_the_memory_that_was_asked_for_or_a_quarter_more_than_it_needs_to_begin_with() -> None:
-    assert most_bytes(100, ready_bytes=80) == 100
-    assert most_bytes(100, ready_bytes=100) == 125
-    assert most_bytes(100, ready_bytes=120) == 150
+    assert most_bytes(100, needed_bytes=80) == 100
+    assert most_bytes(100, needed_bytes=100) == 125
+    assert most_bytes(100, needed_bytes=120) == 150

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from datetime import datetime
 from pathlib import Path
+
+import httpx2
 
 from tests.e2e.test_worker_leaving import ask, rest_of, running_workers, stream
 from tests.e2e.test_worker_leaving import gateway as gateway
 from tests.e2e.test_workers import find_pids
-from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, clean_environment, run_edge, running_edge, running_process
 
 BROKEN = "import pathlib\nif pathlib.Path('broken').exists(): raise RuntimeError('broken on purpose')\n"
 KILLED_ONCE = """
@@ -109,3 +112,33 @@ def test_workers_that_others_tell_to_end_once_they_are_ready_are_followed_with_g
         assert all(pause > expected for pause, expected in zip(pauses, (0.1, 0.2, 0.4, 0.8, 1.6), strict=True))
         assert edge.stop() == 0
     assert "[error]" not in edge.log.text
+
+
+SHOWING = """
+import sys
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    shown = f"optimize {sys.flags.optimize}, development {sys.flags.dev_mode}, safe path {sys.flags.safe_path}"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": shown.encode()})
+"""
+
+
+def test_a_worker_imports_as_the_command_does_that_has_started_the_edge(tmp_path: Path) -> None:
+    gateway, command = tmp_path / "gateway", tmp_path / "sage-edge"
+    gateway.mkdir()
+    (gateway / "showing.py").write_text(SHOWING)
+    (gateway / "queue.py").write_text("raise RuntimeError('not the standard library')")
+    command.write_text("from sage_edge.cli import main\nmain()\n")
+    options = ("serve", "--gateway", "showing:app", "--workers", "1", "--host", "127.0.0.1", "--port", "0")
+    own = ("--metrics-bind", "none", "--admin-bind", "none")
+    words = [sys.executable, "-O", "-X", "dev", str(command), *options, *own]
+    with running_process(words, cwd=gateway, env=clean_environment()) as (process, output, log):
+        log.wait_for(r"worker ready")
+        port = output.wait_for(r"listening +http://\S+:(\d+)")[1]
+        shown = httpx2.get(f"http://127.0.0.1:{port}/", trust_env=False).text
+        assert shown == "optimize 1, development True, safe path True"
+        process.terminate()
+        assert process.wait(WAIT_SECONDS) == 0

@@ -173,6 +173,9 @@ def test_a_restart_that_fails_leaves_the_old_workers_serving(gateway: Path) -> N
 def test_a_worker_that_has_served_its_number_of_requests_is_replaced(gateway: Path) -> None:
     with running_workers(gateway, "--max-requests", "20", workers=1) as edge:
         first = find_pids(edge)[1]
+        for _ in range(30):
+            ask(edge, "/healthz")
+        assert "worker is to be replaced" not in edge.log.text
         answers = [int(ask(edge)) for _ in range(30)]
         assert answers[0] == first
         edge.log.wait_for(r"worker ready", count=2)
@@ -218,7 +221,9 @@ def test_a_worker_with_too_much_memory_is_replaced(gateway: Path) -> None:
 
 def test_a_limit_of_memory_that_is_too_low_is_said_to_be(gateway: Path) -> None:
     with running_workers(gateway, "--max-memory-bytes", str(2**21), workers=1) as edge:
-        edge.log.wait_for(r"the memory limit is below what the gateway needs .*max_memory_bytes=2097152 ready_bytes=\d")
+        edge.log.wait_for(
+            r"the memory limit is below what the gateway needs .*max_memory_bytes=2097152 needed_bytes=\d"
+        )
         assert int(ask(edge)) == find_pids(edge)[1]
         assert edge.stop() == 0
 

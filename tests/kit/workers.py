@@ -40,6 +40,7 @@ class FakePlace:
     def __init__(self, number: int, worker: Any) -> None:
         self.number = number
         self.worker = worker
+        self.leaving: list[Any] = []
         self.reasons: list[str] = []
 
     def replace(self, worker: Any, reason: str) -> None:

@@ -271,6 +271,51 @@ async def test_a_renewal_does_not_count_a_start_that_began_before_it(autojump_cl
         assert supervision.told_to_leave == [(first, True)]
 
 
+async def test_a_renewal_amid_a_start_waits_for_it_and_for_whom_that_replaces(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with kept() as supervision, trio.open_nursery() as nursery:
+        old = await supervision.ready()
+        supervision.place.replace(cast(Any, old), "as a test")
+        await settle()
+        nursery.start_soon(supervision.place.renew, "restart")
+        await settle()
+        await supervision.ready()
+        await trio.sleep(100)
+        assert list(supervision.place.leaving) == [old]
+        assert len(supervision.started) == 2  # each is a gateway's memory
+        old.ended.set()
+        await settle()
+        assert list(supervision.place.leaving) == []
+        assert len(supervision.started) == 3
+        await supervision.ready()
+
+
+async def test_a_start_while_a_renewal_waits_for_one_that_leaves_is_the_renewal(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    renewed: list[bool] = []
+    async with kept() as supervision, trio.open_nursery() as nursery:
+        leaving = await supervision.ready()
+        supervision.place.replace(cast(Any, leaving), "as a test")
+        worker = await supervision.ready()
+
+        async def renew() -> None:
+            renewed.append(await supervision.place.renew("restart"))
+
+        nursery.start_soon(renew)
+        await settle()
+        worker.ended.set()
+        await settle()
+        assert len(supervision.started) == 3
+        assert renewed == []
+        await supervision.ready()
+        assert renewed == [True]
+        leaving.ended.set()
+        await trio.sleep(100)
+        assert len(supervision.started) == 3
+
+
 async def test_a_renewal_that_fails_says_so(autojump_clock: trio.testing.MockClock) -> None:
     async with kept() as supervision, trio.open_nursery() as nursery:
         await supervision.ready()

@@ -11,7 +11,6 @@ import trio.testing
 
 from sage_edge.server.place import Place
 from sage_edge.server.rolling_restart import RollingRestart
-from sage_edge.server.worker_process import WorkerProcess
 from tests.kit.captured_logs import captured_logs
 
 SECONDS = 10.0
@@ -31,23 +30,12 @@ class FakePlace:
         return self.works
 
 
-class Leaving:
-    """A process that leaves a place."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.is_leaving = True
-        self.ended = trio.Event()
-
-
 class Restarting:
     def __init__(self) -> None:
         self.places = [FakePlace(1), FakePlace(2)]
         self.stop = trio.Event()
         self.told: list[str] = []
-        self.running: set[Leaving] = set()
-        running = cast(set[WorkerProcess], self.running)
-        self.restart = RollingRestart(cast(list[Place], self.places), running, self.stop, self._bracket)
+        self.restart = RollingRestart(cast(list[Place], self.places), self.stop, self._bracket)
 
     @contextmanager
     def _bracket(self, what: str) -> Iterator[None]:
@@ -121,17 +109,3 @@ async def test_while_the_edge_ends_none_is_begun_and_none_is_said_to_be_under_wa
         await trio.sleep(100)
         assert case.renewals == [0, 0]
     assert [line["event"] for line in lines] == ["no worker is restarted: the edge ends"]
-
-
-async def test_a_place_is_renewed_once_the_one_that_left_it_before_has_ended(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with restarting() as (case, _):
-        leaving = Leaving(2)
-        case.running.add(leaving)
-        case.restart.ask()
-        await trio.sleep(10 * SECONDS)
-        assert case.renewals == [1, 0]
-        leaving.ended.set()
-        await trio.sleep(10 * SECONDS)
-        assert case.renewals == [1, 1]
