@@ -134,7 +134,7 @@ class MetricsLayer:
 
     def _count_in_flight(self) -> None:
         gauge = self._metrics.requests_in_flight
-        gauge.clear()
+        gauge.zero()
         for labels, count in Counter((each.mount, each.scope["http_version"]) for each in self._in_flight).items():
             gauge.of(*labels).number = count
 
