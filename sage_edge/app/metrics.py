@@ -45,9 +45,10 @@ class MetricsLayer:
         self._meters: dict[tuple[str, str], EventMeter] = {}
         self._ended: list[_Ended] = []
         self._waits: dict[tuple[str, str], Histogram] = {}
+        self._eventless: Counter[tuple[str, str]] = Counter()
         self._when_done = self._note  # bound once, not for each request
         metrics.refresh_with(self._count)
-        metrics.refresh_with(self._count_in_flight)
+        metrics.refresh_with(self._look_at_those_in_flight)
         metrics.refresh_with(self._count_events)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -64,6 +65,10 @@ class MetricsLayer:
         self._in_flight.discard(exchange)
         scope, timeline = exchange.scope, exchange.timeline
         now, first_byte_at = timeline.clock(), timeline.first_byte_at
+        if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
+            self._count_cancellation(exchange, now)
+            if timeline.awaited is not None and exchange.cause not in {None, Cause.ERROR}:
+                self._count_wait_given_up(exchange, timeline.awaited)
         self._ended.append(
             (
                 (exchange.mount, scope["http_version"], scope.get("method", "WEBSOCKET"), exchange.status),
@@ -75,8 +80,6 @@ class MetricsLayer:
         )
         if len(self._ended) >= COUNTED_AT_ONCE:
             self._count()
-        if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
-            self._count_cancellation(exchange, now)
 
     def _count(self) -> None:
         for key, received_bytes, sent_bytes, seconds, first_byte_seconds in self._ended:
@@ -100,6 +103,18 @@ class MetricsLayer:
         if exchange.timeline.lost_at is not None:
             seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)
             seconds.observe(now - exchange.timeline.lost_at)
+
+    def _count_wait_given_up(self, exchange: Exchange, awaited: str) -> None:
+        """Count among the others how long it was: of answers that came alone, a gateway that hangs would look fast."""
+        timeline, key = exchange.timeline, (exchange.mount, exchange.scope["http_version"])
+        self._metrics.waits_given_up.add(exchange.mount, awaited)
+        if awaited == "head":
+            histogram = self._metrics.first_byte_seconds.of(*key)
+        else:
+            histogram = self.find_events(exchange).first_seconds
+            self._eventless[key] += 1
+        until = timeline.clock() if timeline.lost_at is None else timeline.lost_at
+        histogram.observe(until - timeline.received_at)
 
     def _find_kind(self, mount: str, protocol: str, method: str, status: int) -> _Kind:
         label = method if method in METHODS else OTHER_METHOD
@@ -130,13 +145,19 @@ class MetricsLayer:
     def _count_events(self) -> None:
         """Each is the first of its stream or comes after another: that is counted already, event by event."""
         for labels, meter in self._meters.items():
-            self._metrics.events.of(*labels).number = meter.first_seconds.count + meter.gap_seconds.count
+            first_events = meter.first_seconds.count - self._eventless[labels]
+            self._metrics.events.of(*labels).number = first_events + meter.gap_seconds.count
 
-    def _count_in_flight(self) -> None:
-        gauge = self._metrics.requests_in_flight
-        gauge.zero()
-        for labels, count in Counter((each.mount, each.scope["http_version"]) for each in self._in_flight).items():
-            gauge.of(*labels).number = count
+    def _look_at_those_in_flight(self) -> None:
+        in_flight, longest = self._metrics.requests_in_flight, self._metrics.longest_wait_seconds
+        in_flight.zero()
+        longest.zero()
+        for exchange in self._in_flight:
+            timeline = exchange.timeline
+            in_flight.add(exchange.mount, exchange.scope["http_version"])
+            if (awaited := timeline.awaited) is not None and timeline.lost_at is None:
+                wait = longest.of(exchange.mount, awaited)
+                wait.number = max(wait.number, timeline.clock() - timeline.received_at)
 
 
 class _Kind:
