@@ -64,6 +64,20 @@ def test_a_worker_that_hangs_does_not_count_and_others_accept_in_its_place(gatew
         assert edge.stop() == 0
 
 
+def test_where_all_workers_hang_the_supervisor_says_that_none_is_ready(gateway: Path) -> None:
+    with running_workers(gateway, "--metrics-bind", "127.0.0.1:0") as edge:
+        url, workers = metrics_url(edge), find_pids(edge).values()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        figures = wait_for_figure(url, lambda figures: figures.sum("workers_ready") == 0)
+        assert figures.sum("workers_wanted") == len(workers)
+        assert figures.sum("phase") == figures.sum("readiness_check") == 0, "nobody tells"
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        wait_for_figure(url, lambda figures: figures.sum("workers_ready") == len(workers))
+        assert edge.stop() == 0
+
+
 def test_a_supervisor_that_was_stopped_takes_nobody_for_silent(gateway: Path) -> None:
     with running_workers(gateway) as edge:
         edge.process.send_signal(signal.SIGSTOP)
