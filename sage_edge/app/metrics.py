@@ -149,12 +149,15 @@ class MetricsLayer:
             self._metrics.events.of(*labels).number = first_events + meter.gap_seconds.count
 
     def _look_at_those_in_flight(self) -> None:
-        in_flight, longest = self._metrics.requests_in_flight, self._metrics.longest_wait_seconds
-        in_flight.zero()
-        longest.zero()
+        metrics = self._metrics
+        in_flight, waiting = metrics.requests_in_flight, metrics.answers_waiting_for_client
+        longest = metrics.longest_wait_seconds
+        for gauge in (in_flight, waiting, longest):
+            gauge.zero()
         for exchange in self._in_flight:
-            timeline = exchange.timeline
-            in_flight.add(exchange.mount, exchange.scope["http_version"])
+            timeline, key = exchange.timeline, (exchange.mount, exchange.scope["http_version"])
+            in_flight.of(*key).number += 1
+            waiting.of(*key).number += timeline.waited_since is not None
             if (awaited := timeline.awaited) is not None and timeline.lost_at is None:
                 wait = longest.of(exchange.mount, awaited)
                 wait.number = max(wait.number, timeline.clock() - timeline.received_at)

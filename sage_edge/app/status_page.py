@@ -28,7 +28,7 @@ REFRESH_SECONDS = 1.0
 MOST_VIEWERS = 20
 """Event streams at once; more are refused, and the page says that it stands still."""
 
-PARTS = ("state", "updated", "charts", "mounts", "protocols", "checks", "endings", "faults", "problems")
+PARTS = ("state", "updated", "charts", "slow", "mounts", "protocols", "checks", "endings", "faults", "problems")
 """Of the page, each with an element of that name, that are sent again when they have changed."""
 
 

@@ -109,6 +109,12 @@ class Metrics(Registry):
             "protocol",
             bounds=GAP_BOUNDS,
         )
+        self.answers_waiting_for_client = gauge(
+            "sage_edge_answers_waiting_for_client",
+            "Answers that wait now until their client takes what was sent.",
+            "mount",
+            "protocol",
+        )
         self.duration_seconds = histogram(
             "sage_edge_request_duration_seconds",
             "From a request's head to the end of its answer.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sage_edge.core.exchange import HEALTH_MOUNT
-from sage_edge.core.metric_families import GENERATION_BOUNDS
+from sage_edge.core.metric_families import AWAITED, GENERATION_BOUNDS
 from sage_edge.core.metrics import Snapshot
 
 HISTORY_SECONDS = 120
@@ -85,7 +85,11 @@ class Overview:
         endings: how many requests ended early, by cause.
         faults: how often each of `FAULTS` was counted since the start.
         connections: that are open.
+        edge_lag_seconds: of the edge's own loop; None where nobody tells.
         gateway_lag_seconds: of the slowest gateway's loop; None where it has none of its own.
+        longest_wait_seconds: until now, for the head of an answer and for a first event.
+        waits_given_up: such waits that others than the gateway ended.
+        waiting_for_client: answers that do now.
         certificate_days: until the first expires; None for plaintext.
         workers: how many are ready, and should be; None without a supervisor.
     """
@@ -98,7 +102,11 @@ class Overview:
     endings: Mapping[str, int]
     faults: Mapping[str, int]
     connections: int
+    edge_lag_seconds: float | None
     gateway_lag_seconds: float | None
+    longest_wait_seconds: tuple[float, float]
+    waits_given_up: int
+    waiting_for_client: int
     certificate_days: float | None
     workers: tuple[int, int] | None
 
@@ -173,7 +181,10 @@ def take_sample(snapshot: Snapshot, at: float) -> Sample:
 
 def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     """The figures of a snapshot."""
-    lag = _numbers(snapshot, "sage_edge_gateway_loop_lag_seconds")
+    lag, edge_lag = (_numbers(snapshot, f"sage_edge_{whose}loop_lag_seconds") for whose in ("gateway_", ""))
+    longest = dict.fromkeys(AWAITED, 0.0)
+    for (_, awaited), seconds in snapshot.get("sage_edge_longest_wait_seconds", ()):
+        longest[awaited] = max(longest[awaited], seconds)
     expiry = _numbers(snapshot, "sage_edge_certificate_expiry_timestamp_seconds")
     ready, wanted = _numbers(snapshot, "sage_edge_workers_ready"), _numbers(snapshot, "sage_edge_workers_wanted")
     endings: dict[str, int] = {}
@@ -192,7 +203,11 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
         endings=dict(sorted(endings.items(), key=lambda item: -item[1])),
         faults={name: int(sum(_numbers(snapshot, family))) for name, family in FAULTS.items()},
         connections=int(sum(_numbers(snapshot, "sage_edge_connections_open"))),
+        edge_lag_seconds=max(edge_lag) if edge_lag else None,
         gateway_lag_seconds=max(lag) if lag else None,
+        longest_wait_seconds=(longest["head"], longest["first_event"]),
+        waits_given_up=int(sum(_numbers(snapshot, "sage_edge_waits_given_up"))),
+        waiting_for_client=int(sum(_numbers(snapshot, "sage_edge_answers_waiting_for_client"))),
         certificate_days=(min(expiry) - unix_time) / SECONDS_PER_DAY if expiry else None,
         workers=(int(sum(ready)), int(sum(wanted))) if wanted else None,
     )

@@ -52,6 +52,12 @@ class Call:
         waits = self.metrics.client_wait_seconds.of("/", "2")
         return waits.count, waits.total
 
+    @property
+    def waiting(self) -> int:
+        """How many answers wait now."""
+        ((_, number),) = self.metrics.snapshot()["sage_edge_answers_waiting_for_client"]
+        return int(number)
+
 
 @pytest.mark.parametrize("size_bytes", [20, 1000, 100_000], ids=str)
 async def test_it_is_counted_when_the_client_makes_room(place: Place, size_bytes: int) -> None:
@@ -63,10 +69,12 @@ async def test_it_is_counted_when_the_client_makes_room(place: Place, size_bytes
         calling.start_soon(call.run, place)
         await call.wait_until_held(place)
         assert call.waits == (0, 0)
+        assert call.waiting == 1
         call.now += MINUTE
         call.exchange.unblock()
         call.exchange.block()
         assert call.waits == (1, MINUTE)
+        assert call.waiting == 0
         await call.wait_until_held(place)
         call.now += MINUTE
         call.exchange.unblock()

@@ -77,6 +77,12 @@ async def test_it_needs_no_script() -> None:
     metrics.cancellations.add("/llm", "client_left", amount=7)
     metrics.readiness_check.of("accepting").number = 0
     metrics.phase.of("ready").number = 1
+    metrics.loop_lag_seconds.of().number = 0.7
+    metrics.gateway_lag_seconds.of("/llm").number = 0.003
+    metrics.longest_wait_seconds.of("/llm", "first_event").number = 42
+    metrics.waits_given_up.add("/llm", "first_event", amount=10)
+    metrics.requests_in_flight.of("/llm", "2").number = 9
+    metrics.answers_waiting_for_client.of("/llm", "2").number = 3
     metrics.certificate_expiry_seconds.of().number = 86_400 * 12.5
     metrics.workers_wanted.of().number = 2
     metrics.workers_ready.of().number = 1
@@ -93,6 +99,10 @@ async def test_it_needs_no_script() -> None:
         "accepting not ok",
         "12 days left",
         "1 of 2 workers ready",
+        "Edge its event loop was up to 700 ms late",
+        "Gateway its event loop answers in 3 ms",
+        "longest wait now: 42.0 s for a first event , 0 ms for an answer to begin ; 10 given up so far",
+        "3 of 9 answers wait until their client reads on",
         "01:01:01 warning worker ended (worker 2)",
     ):
         assert shown in words

@@ -83,7 +83,9 @@ def test_mounts_come_before_the_edge_s_own_and_stay_there() -> None:
 def test_what_is_not_there_is_none() -> None:
     overview = read_overview(Metrics().snapshot(), 0)
     assert overview.phase == "starting"
-    assert overview.gateway_lag_seconds is None
+    assert overview.edge_lag_seconds is overview.gateway_lag_seconds is None
+    assert overview.longest_wait_seconds == (0, 0)
+    assert overview.waits_given_up == overview.waiting_for_client == 0
     assert overview.certificate_days is None
     assert overview.workers is None
     assert overview.mounts == overview.protocols == []
@@ -93,11 +95,21 @@ def test_the_gauges_are_told() -> None:
     metrics = Metrics()
     metrics.gateway_lag_seconds.of("/a").number = 0.1
     metrics.gateway_lag_seconds.of("/b").number = 0.3
+    metrics.loop_lag_seconds.of().number = 0.2
+    metrics.longest_wait_seconds.of("/a", "head").number = 7
+    metrics.longest_wait_seconds.of("/a", "first_event").number = 8
+    metrics.longest_wait_seconds.of("/b", "first_event").number = 9
+    metrics.waits_given_up.add("/a", "head", amount=2)
+    metrics.waits_given_up.add("/b", "first_event", amount=3)
+    metrics.answers_waiting_for_client.of("/a", "2").number = 4
+    metrics.answers_waiting_for_client.of("/b", "1.1").number = 1
     metrics.certificate_expiry_seconds.of().number = 5 * 86_400
     metrics.workers_wanted.of().number = 4
     metrics.workers_ready.of().number = 3
     overview = read_overview(metrics.snapshot(), 2 * 86_400)
-    assert overview.gateway_lag_seconds == 0.3
+    assert (overview.edge_lag_seconds, overview.gateway_lag_seconds) == (0.2, 0.3)
+    assert overview.longest_wait_seconds == (7, 9)
+    assert (overview.waits_given_up, overview.waiting_for_client) == (5, 5)
     assert overview.certificate_days == 3
     assert overview.workers == (3, 4)
 
