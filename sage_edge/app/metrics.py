@@ -40,7 +40,7 @@ class MetricsLayer:
     def __init__(self, application: ASGIApplication, metrics: Metrics) -> None:
         self._application = application
         self._metrics = metrics
-        self._in_flight: set[Exchange] = set()
+        self._in_flight: dict[Exchange, int] = {}  # bytes that it has sent, as far as they are counted
         self._kinds: dict[_Key, _Kind] = {}
         self._meters: dict[tuple[str, str], EventMeter] = {}
         self._ended: list[_Ended] = []
@@ -55,14 +55,14 @@ class MetricsLayer:
         """Serve a request or WebSocket; a lifespan is passed through."""
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is not None:
-            self._in_flight.add(exchange)
+            self._in_flight[exchange] = 0
             exchange.meter = self
             exchange.when_done(self._when_done)
         return self._application(scope, receive, send)
 
     def _note(self, exchange: Exchange) -> None:
         """Take down how a request went; it is counted with others, since one by one costs twice as much."""
-        self._in_flight.discard(exchange)
+        counted_bytes = self._in_flight.pop(exchange, 0)
         scope, timeline = exchange.scope, exchange.timeline
         now, first_byte_at = timeline.clock(), timeline.first_byte_at
         if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
@@ -73,7 +73,7 @@ class MetricsLayer:
             (
                 (exchange.mount, scope["http_version"], scope.get("method", "WEBSOCKET"), exchange.status),
                 exchange.received_bytes,
-                exchange.sent_bytes if exchange.cause is None else exchange.passed_on_bytes,
+                exchange.passed_on_bytes - counted_bytes,
                 now - timeline.began_at,
                 None if first_byte_at is None else first_byte_at - timeline.received_at,
             )
@@ -154,10 +154,14 @@ class MetricsLayer:
         longest = metrics.longest_wait_seconds
         for gauge in (in_flight, waiting, longest):
             gauge.zero()
-        for exchange in self._in_flight:
+        for exchange, counted_bytes in self._in_flight.items():
             timeline, key = exchange.timeline, (exchange.mount, exchange.scope["http_version"])
             in_flight.of(*key).number += 1
             waiting.of(*key).number += timeline.waited_since is not None
+            # What waits still may be cut, and would be counted in vain.
+            if (sent_bytes := exchange.sent_bytes - exchange.waiting_bytes) > counted_bytes:
+                metrics.sent_bytes.of(*key).number += sent_bytes - counted_bytes
+                self._in_flight[exchange] = sent_bytes
             if (awaited := timeline.awaited) is not None and timeline.lost_at is None:
                 wait = longest.of(exchange.mount, awaited)
                 wait.number = max(wait.number, timeline.clock() - timeline.received_at)
