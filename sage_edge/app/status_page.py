@@ -58,7 +58,7 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
     """
     app = QuartTrio(__name__)
     app.jinja_env.filters.update(
-        count=show_count, size=show_bytes, duration=show_seconds, rate=show_rate, clock=_show_clock
+        count=show_count, size=show_bytes, duration=show_seconds, rate=show_rate, clock=show_clock
     )
     app.jinja_env.globals.update(draw=draw, show_count=show_count, show_rate=show_rate, show_seconds=show_seconds)
     viewers = 0
@@ -156,5 +156,7 @@ def show_seconds(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _show_clock(unix_time: float) -> str:
-    return f"{datetime.fromtimestamp(unix_time, UTC):%H:%M:%S}"
+def show_clock(unix_time: float, now: float) -> str:
+    """A time, with its date where that is not today's."""
+    at, today = datetime.fromtimestamp(unix_time, UTC), datetime.fromtimestamp(now, UTC).date()
+    return f"{at:%H:%M:%S}" if at.date() == today else f"{at:%Y-%m-%d %H:%M:%S}"

@@ -14,6 +14,7 @@ from sage_edge.app.status_page import (
     Status,
     build_status_page,
     show_bytes,
+    show_clock,
     show_rate,
     show_seconds,
 )
@@ -156,6 +157,8 @@ async def test_nothing_that_is_shown_can_become_part_of_the_page() -> None:
         (show_seconds(None), "none"),
         (show_seconds(0.0123), "12 ms"),
         (show_seconds(12.34), "12.3 s"),
+        (show_clock(86_399, 86_399.5), "23:59:59"),
+        (show_clock(86_399, 86_400), "1970-01-01 23:59:59"),
     ],
 )
 def test_figures_have_the_unit_that_suits_them(shown: str, expected: str) -> None:
