@@ -96,6 +96,8 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
         # Another website could not read them, but could have its visitors take all there is for viewers.
         if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
             return app.response_class("They are for this page alone.\n", HTTPStatus.FORBIDDEN)
+        if request.method == "HEAD":  # nobody watches by it
+            return app.response_class(content_type="text/event-stream")
         if viewers >= MOST_VIEWERS:
             return app.response_class("Too many watch already.\n", HTTPStatus.SERVICE_UNAVAILABLE)
 

@@ -10,6 +10,7 @@ import pytest
 
 from sage_edge.app.sparkline import draw
 from sage_edge.app.status_page import (
+    MOST_VIEWERS,
     PARTS,
     Status,
     build_status_page,
@@ -186,3 +187,11 @@ async def test_no_other_website_takes_the_place_of_who_watches(site: str) -> Non
     client = build_status_page(a_status, version="1").test_client()
     assert (await client.get("/events", headers={"sec-fetch-site": site})).status_code == 403
     assert (await client.get("/", headers={"sec-fetch-site": site})).status_code == 200, "a link leads here"
+
+
+async def test_whoever_asks_what_the_events_are_takes_nobodys_place() -> None:
+    app = build_status_page(a_status, version="1")
+    for _ in range(MOST_VIEWERS + 1):
+        response = await app.test_client().head("/events")
+        assert (response.status_code, response.content_type) == (200, "text/event-stream")
+        assert await response.get_data() == b""
