@@ -191,6 +191,7 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     for (_, cause), number in snapshot.get("sage_edge_cancellations", ()):
         if number:
             endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
+    # A supervisor that drains says so before its workers do.
     phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
     # Of workers that do not answer, other figures are still there.
     without_phase = "silent" if wanted and snapshot.get("sage_edge_connections_limit") else "starting"

@@ -157,6 +157,8 @@ class Supervisor:
         figures.workers_wanted.of().number = len(self._places)
         figures.workers_ready.of().number = self._ready
         figures.dropped_log_lines.of().number = self._logs.dropped
+        if self._stop.is_set():  # which the workers tell up to a second later, and those that hang never
+            figures.phase.of("draining").number = 1
 
     def _speaks_for_place(self, pid: int) -> bool:
         holders = [place.holder for place in self._places if place.holder is not None]
