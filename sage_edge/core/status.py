@@ -6,7 +6,7 @@ Arithmetic only: who takes the snapshots, and when, is `server.status_listener`'
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -17,6 +17,9 @@ from sage_edge.core.metrics import Snapshot
 HISTORY_SECONDS = 120
 RECENT_SECONDS = 10
 """What the quantiles are taken of."""
+
+LONGEST_BETWEEN_SECONDS = 3.0
+"""A process that has told nothing for longer counts nothing, as far as anybody knows."""
 
 SECONDS_PER_DAY = 86_400
 
@@ -34,21 +37,56 @@ Series = Sequence[float | None]
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What a process has counted so far.
+
+    Attributes:
+        at: when, in seconds of the machine's monotonic clock.
+        requests: that have ended.
+        events: sent.
+    """
+
+    at: float
+    requests: float
+    events: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a process counts, by the last two that it told: in its own time, whenever that is heard.
+
+    Attributes:
+        totals: the last.
+        requests_per_second, events_per_second: between the two; 0 where there was but one.
+    """
+
+    totals: Totals
+    requests_per_second: float = 0.0
+    events_per_second: float = 0.0
+
+    def follow(self, totals: Totals, now: float) -> Pace:
+        """The pace once others were told, or the same again."""
+        seconds = totals.at - self.totals.at
+        if seconds > 0:
+            requests, events = totals.requests - self.totals.requests, totals.events - self.totals.events
+            return Pace(totals, max(0.0, requests / seconds), max(0.0, events / seconds))
+        return self if now - totals.at <= LONGEST_BETWEEN_SECONDS else Pace(totals)
+
+
+@dataclass(frozen=True)
 class Sample:
     """The figures that are charted, at one moment.
 
     Attributes:
-        at: seconds of a monotonic clock.
+        at: seconds of the machine's monotonic clock.
         in_flight: requests.
-        requests: that have ended so far.
-        events: sent so far.
+        totals: of each process, by its id.
         first_events: how many first events fell into each bucket so far.
     """
 
     at: float
     in_flight: float
-    requests: float
-    events: float
+    totals: Mapping[int, Totals]
     first_events: tuple[int, ...]
 
 
@@ -131,10 +169,18 @@ class History:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS + 1)
+        self._paces: deque[Mapping[int, Pace]] = deque(maxlen=HISTORY_SECONDS + 1)
 
     def add(self, sample: Sample) -> None:
         """Add the latest."""
+        before = self._paces[-1] if self._paces else {}
         self._samples.append(sample)
+        self._paces.append(
+            {
+                pid: before[pid].follow(totals, sample.at) if pid in before else Pace(totals)
+                for pid, totals in sample.totals.items()
+            }
+        )
 
     @property
     def in_flight(self) -> Series:
@@ -144,17 +190,17 @@ class History:
     @property
     def requests_per_second(self) -> Series:
         """That ended."""
-        return [_rate(after.requests - before.requests, before, after) for before, after in self._pairs()]
+        return [sum(pace.requests_per_second for pace in paces.values()) for paces in self._paces][1:]
 
     @property
     def events_per_second(self) -> Series:
         """That were sent."""
-        return [_rate(after.events - before.events, before, after) for before, after in self._pairs()]
+        return [sum(pace.events_per_second for pace in paces.values()) for paces in self._paces][1:]
 
     @property
     def first_event_seconds(self) -> Series:
         """The median of each second's."""
-        return [quantile(0.5, _difference(before, after)) for before, after in self._pairs()]
+        return [quantile(0.5, _difference(before, after)) for before, after in pairwise(self._samples)]
 
     def recent_first_event_seconds(self, share: float) -> float | None:
         """A quantile of those of the last seconds; None where there were none."""
@@ -163,18 +209,25 @@ class History:
         before = self._samples[max(0, len(self._samples) - 1 - RECENT_SECONDS)]
         return quantile(share, _difference(before, self._samples[-1]))
 
-    def _pairs(self) -> Iterator[tuple[Sample, Sample]]:
-        return pairwise(list(self._samples))
+
+def read_totals(snapshot: Snapshot, at: float) -> Totals:
+    """Those of one process's snapshot."""
+    return Totals(at, sum(_numbers(snapshot, "sage_edge_requests")), sum(_numbers(snapshot, "sage_edge_events")))
 
 
-def take_sample(snapshot: Snapshot, at: float) -> Sample:
-    """The sample of a snapshot."""
+def take_sample(snapshot: Snapshot, at: float, totals: Mapping[int, Totals] | None = None) -> Sample:
+    """The sample of a snapshot.
+
+    Args:
+        snapshot: of one process, or of several, merged.
+        at: now, in seconds of the machine's monotonic clock.
+        totals: of each of several processes.
+    """
     rows = [counts for _, counts, _ in snapshot.get("sage_edge_time_to_first_event_seconds", ())]
     return Sample(
         at,
         in_flight=sum(_numbers(snapshot, "sage_edge_requests_in_flight")),
-        requests=sum(_numbers(snapshot, "sage_edge_requests")),
-        events=sum(_numbers(snapshot, "sage_edge_events")),
+        totals={0: read_totals(snapshot, at)} if totals is None else totals,
         first_events=tuple(map(sum, zip(*rows, strict=True))) or (0,) * (len(GENERATION_BOUNDS) + 1),
     )
 
@@ -240,10 +293,6 @@ def quantile(share: float, counts: Sequence[int]) -> float | None:
 
 def _difference(before: Sample, after: Sample) -> list[int]:
     return [max(0, late - early) for early, late in zip(before.first_events, after.first_events, strict=True)]
-
-
-def _rate(count: float, before: Sample, after: Sample) -> float:
-    return max(0.0, count) / (after.at - before.at)
 
 
 def _numbers(snapshot: Snapshot, name: str) -> list[float]:

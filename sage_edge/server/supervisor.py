@@ -121,7 +121,7 @@ class Supervisor:
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_listener)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
-            watching.start_soon(status, self._plan.admin_listener, self._settings.limits)
+            watching.start_soon(status, self._plan.admin_listener, self._settings.limits, lambda: metrics.totals)
             watching.start_soon(self._follow_drain, watching)
             watching.start_soon(self._recycling.watch_memory)
             watching.start_soon(self._restarts.run)
@@ -258,7 +258,7 @@ class Supervisor:
             case "certificates" if not worker.is_leaving:
                 self._names_in_use = {**self._names_in_use, **message["names"]}
             case "metrics":
-                self._metrics.note(worker.pid, message["snapshot"])
+                self._metrics.note(worker.pid, message["snapshot"], message["at"])
             case "silent" | "answering":
                 self._tell_all()
             case "streams" if self._stop.is_set():

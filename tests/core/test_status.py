@@ -11,6 +11,7 @@ from sage_edge.core.status import (
     FAULTS,
     HISTORY_SECONDS,
     History,
+    Totals,
     Traffic,
     arrange_mounts,
     quantile,
@@ -139,6 +140,24 @@ def test_a_worker_that_has_gone_makes_no_rate_negative() -> None:
     history.add(take_sample(counted().snapshot(), 1.0))
     history.add(take_sample(Metrics().snapshot(), 2.0))
     assert history.requests_per_second == history.events_per_second == [0]
+
+
+def test_the_rates_of_workers_that_report_when_they_like_are_as_steady_as_those_workers() -> None:
+    history = History()
+    counted_per_second = {1: 100, 2: 300}
+    for second in range(60):
+        now = 1000 + second * 1.003  # the page's second drifts past those of the workers
+        reported = {pid: float(int(now - pid / 3)) + pid / 3 for pid in counted_per_second}
+        totals = {pid: Totals(at, requests=0, events=counted_per_second[pid] * at) for pid, at in reported.items()}
+        history.add(take_sample({}, now, totals))
+    assert history.events_per_second[1:] == [pytest.approx(400)] * 58
+
+
+def test_a_worker_that_tells_nothing_any_more_counts_nothing() -> None:
+    history = History()
+    for second, told_at in enumerate([0, 1, 1, 1, 1, 1]):
+        history.add(take_sample({}, second, {1: Totals(told_at, requests=10 * told_at, events=0)}))
+    assert history.requests_per_second == [10, 10, 10, 10, 0]
 
 
 def test_two_minutes_are_kept() -> None:
