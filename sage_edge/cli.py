@@ -304,7 +304,7 @@ def _logged_early_end() -> Iterator[None]:
 @contextmanager
 def _logged_faults() -> Iterator[None]:
     """Log a worker's faults and have it exit: they come between the lines of others, which are in the log's format."""
-    import structlog
+    from sage_edge.core.logger import EdgeLogger
 
     try:
         yield
@@ -312,9 +312,7 @@ def _logged_faults() -> Iterator[None]:
         is_debug = logging.getLogger().isEnabledFor(logging.DEBUG)
         for fault in error.faults:
             cause = fault.cause if is_debug else None
-            structlog.get_logger("sage_edge").error(
-                "worker cannot start", reason=fault.what, hint=fault.hint, exc_info=cause
-            )
+            EdgeLogger("sage_edge").error("worker cannot start", reason=fault.what, hint=fault.hint, exc_info=cause)
         raise typer.Exit(error.exit_code) from None
 
 

@@ -49,43 +49,46 @@ class MetricsLayer:
     def __init__(self, application: ASGIApplication, metrics: Metrics) -> None:
         self._application = application
         self._metrics = metrics
-        self._in_flight: set[Exchange] = set()
+        self._in_flight: dict[Exchange, int] = {}  # bytes that it has sent, as far as they are counted
         self._kinds: dict[_Key, _Kind] = {}
         self._meters: dict[tuple[str, str], EventMeter] = {}
         self._ended: list[_Ended] = []
         self._waits: dict[tuple[str, str], Histogram] = {}
+        self._eventless: Counter[tuple[str, str]] = Counter()
         self._when_done = self._note  # bound once, not for each request
         metrics.refresh_with(self._count)
-        metrics.refresh_with(self._count_in_flight)
+        metrics.refresh_with(self._look_at_those_in_flight)
         metrics.refresh_with(self._count_events)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a request or WebSocket; a lifespan is passed through."""
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is not None:
-            self._in_flight.add(exchange)
+            self._in_flight[exchange] = 0
             exchange.meter = self
             exchange.when_done(self._when_done)
         return self._application(scope, receive, send)
 
     def _note(self, exchange: Exchange) -> None:
         """Take down how a request went; it is counted with others, since one by one costs twice as much."""
-        self._in_flight.discard(exchange)
+        counted_bytes = self._in_flight.pop(exchange, 0)
         scope, timeline = exchange.scope, exchange.timeline
         now, first_byte_at = timeline.clock(), timeline.first_byte_at
+        if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
+            self._count_cancellation(exchange, now)
+            if timeline.awaited is not None and exchange.cause not in {None, Cause.ERROR}:
+                self._count_wait_given_up(exchange, timeline.awaited)
         self._ended.append(
             (
                 (exchange.mount, scope["http_version"], scope.get("method"), exchange.status),
                 exchange.received_bytes,
-                exchange.sent_bytes if exchange.cause is None else exchange.passed_on_bytes,
+                exchange.passed_on_bytes - counted_bytes,
                 now - timeline.began_at,
                 None if first_byte_at is None else first_byte_at - timeline.received_at,
             )
         )
         if len(self._ended) >= COUNTED_AT_ONCE:
             self._count()
-        if exchange.cause is not None or not (exchange.progress.is_complete or exchange.has_ended_well):
-            self._count_cancellation(exchange, now)
 
     def _count(self) -> None:
         for key, received_bytes, sent_bytes, seconds, first_byte_seconds in self._ended:
@@ -109,6 +112,18 @@ class MetricsLayer:
         if exchange.timeline.lost_at is not None:
             seconds = self._metrics.cancellation_seconds.of(exchange.mount, cause)
             seconds.observe(now - exchange.timeline.lost_at)
+
+    def _count_wait_given_up(self, exchange: Exchange, awaited: str) -> None:
+        """Count among the others how long it was: of answers that came alone, a gateway that hangs would look fast."""
+        timeline, key = exchange.timeline, (exchange.mount, exchange.scope["http_version"])
+        self._metrics.waits_given_up.add(exchange.mount, awaited)
+        if awaited == "head":
+            histogram = self._metrics.first_byte_seconds.of(*key)
+        else:
+            histogram = self.find_events(exchange).first_seconds
+            self._eventless[key] += 1
+        until = timeline.clock() if timeline.lost_at is None else timeline.lost_at
+        histogram.observe(until - timeline.received_at)
 
     def _find_kind(self, mount: str, protocol: str, method: str | None, status: int) -> _Kind:
         label = label_method(method)
@@ -139,13 +154,26 @@ class MetricsLayer:
     def _count_events(self) -> None:
         """Each is the first of its stream or comes after another: that is counted already, event by event."""
         for labels, meter in self._meters.items():
-            self._metrics.events.of(*labels).number = meter.first_seconds.count + meter.gap_seconds.count
+            first_events = meter.first_seconds.count - self._eventless[labels]
+            self._metrics.events.of(*labels).number = first_events + meter.gap_seconds.count
 
-    def _count_in_flight(self) -> None:
-        gauge = self._metrics.requests_in_flight
-        gauge.clear()
-        for labels, count in Counter((each.mount, each.scope["http_version"]) for each in self._in_flight).items():
-            gauge.of(*labels).number = count
+    def _look_at_those_in_flight(self) -> None:
+        metrics = self._metrics
+        in_flight, waiting = metrics.requests_in_flight, metrics.answers_waiting_for_client
+        longest = metrics.longest_wait_seconds
+        for gauge in (in_flight, waiting, longest):
+            gauge.zero()
+        for exchange, counted_bytes in self._in_flight.items():
+            timeline, key = exchange.timeline, (exchange.mount, exchange.scope["http_version"])
+            in_flight.of(*key).number += 1
+            waiting.of(*key).number += timeline.waited_since is not None
+            # What waits still may be cut, and would be counted in vain.
+            if (sent_bytes := exchange.sent_bytes - exchange.waiting_bytes) > counted_bytes:
+                metrics.sent_bytes.of(*key).number += sent_bytes - counted_bytes
+                self._in_flight[exchange] = sent_bytes
+            if (awaited := timeline.awaited) is not None and timeline.lost_at is None:
+                wait = longest.of(exchange.mount, awaited)
+                wait.number = max(wait.number, timeline.clock() - timeline.received_at)
 
 
 class _Kind:

@@ -28,7 +28,7 @@ REFRESH_SECONDS = 1.0
 MOST_VIEWERS = 20
 """Event streams at once; more are refused, and the page says that it stands still."""
 
-PARTS = ("state", "updated", "charts", "mounts", "protocols", "checks", "endings", "faults", "problems")
+PARTS = ("state", "updated", "charts", "slow", "mounts", "protocols", "checks", "endings", "faults", "problems")
 """Of the page, each with an element of that name, that are sent again when they have changed."""
 
 
@@ -58,7 +58,7 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
     """
     app = QuartTrio(__name__)
     app.jinja_env.filters.update(
-        count=show_count, size=show_bytes, duration=show_seconds, rate=show_rate, clock=_show_clock
+        count=show_count, size=show_bytes, duration=show_seconds, rate=show_rate, clock=show_clock
     )
     app.jinja_env.globals.update(draw=draw, show_count=show_count, show_rate=show_rate, show_seconds=show_seconds)
     viewers = 0
@@ -96,6 +96,8 @@ def build_status_page(take_status: Callable[[], Status], *, version: str) -> Qua
         # Another website could not read them, but could have its visitors take all there is for viewers.
         if request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
             return app.response_class("They are for this page alone.\n", HTTPStatus.FORBIDDEN)
+        if request.method == "HEAD":  # nobody watches by it
+            return app.response_class(content_type="text/event-stream")
         if viewers >= MOST_VIEWERS:
             return app.response_class("Too many watch already.\n", HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -156,5 +158,7 @@ def show_seconds(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
-def _show_clock(unix_time: float) -> str:
-    return f"{datetime.fromtimestamp(unix_time, UTC):%H:%M:%S}"
+def show_clock(unix_time: float, now: float) -> str:
+    """A time, with its date where that is not today's."""
+    at, today = datetime.fromtimestamp(unix_time, UTC), datetime.fromtimestamp(now, UTC).date()
+    return f"{at:%H:%M:%S}" if at.date() == today else f"{at:%Y-%m-%d %H:%M:%S}"

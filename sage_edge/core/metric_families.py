@@ -16,6 +16,8 @@ SHORT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 """Seconds that should be few: handshakes, and the end of what nobody waits for."""
 
 
+AWAITED = ("head", "first_event")
+"""What a request waits for of its answer; the second, where that is an event stream."""
 CONNECTION_REFUSALS = ("limit", "client_limit", "no_resources")
 """Why a connection is not served."""
 HANDSHAKE_FAILURES = (
@@ -68,17 +70,30 @@ class Metrics(Registry):
         )
         self.first_byte_seconds = histogram(
             "sage_edge_time_to_first_byte_seconds",
-            "From the end of a request to the head of its answer.",
+            "From the end of a request to the head of its answer, or to when that was given up.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.first_event_seconds = histogram(
             "sage_edge_time_to_first_event_seconds",
-            "From the end of a request to the first event of its answer.",
+            "From the end of a request to the first event of its answer, or to when that was given up.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
+        )
+        self.waits_given_up = counter(
+            "sage_edge_waits_given_up",
+            "Waits for the head of an answer, or for its first event, that others than the gateway ended.",
+            "mount",
+            "awaited",
+        )
+        self.longest_wait_seconds = gauge(
+            "sage_edge_longest_wait_seconds",
+            "How long the request that waits the longest for its answer has waited until now.",
+            "mount",
+            "awaited",
+            merging="max",
         )
         self.between_events_seconds = histogram(
             "sage_edge_time_between_events_seconds",
@@ -93,6 +108,12 @@ class Metrics(Registry):
             "mount",
             "protocol",
             bounds=GAP_BOUNDS,
+        )
+        self.answers_waiting_for_client = gauge(
+            "sage_edge_answers_waiting_for_client",
+            "Answers that wait now until their client takes what was sent.",
+            "mount",
+            "protocol",
         )
         self.duration_seconds = histogram(
             "sage_edge_request_duration_seconds",

@@ -116,9 +116,10 @@ class Values(_ByLabels[Value]):
         """Add to one."""
         self.of(*labels).number += amount
 
-    def clear(self) -> None:
-        """Forget them all: a gauge's labels may be gone."""
-        self._by_labels.clear()
+    def zero(self) -> None:
+        """Set them all to 0. They stay: of a series that ends, graphs show the last value for minutes."""
+        for value in self._by_labels.values():
+            value.number = 0
 
     def _make(self) -> Value:
         return Value()

@@ -6,17 +6,20 @@ Arithmetic only: who takes the snapshots, and when, is `server.status_listener`'
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sage_edge.core.exchange import HEALTH_MOUNT
-from sage_edge.core.metric_families import GENERATION_BOUNDS
+from sage_edge.core.metric_families import AWAITED, GENERATION_BOUNDS
 from sage_edge.core.metrics import Snapshot
 
 HISTORY_SECONDS = 120
 RECENT_SECONDS = 10
 """What the quantiles are taken of."""
+
+LONGEST_BETWEEN_SECONDS = 3.0
+"""A process that has told nothing for longer counts nothing, as far as anybody knows."""
 
 SECONDS_PER_DAY = 86_400
 
@@ -34,21 +37,56 @@ Series = Sequence[float | None]
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What a process has counted so far.
+
+    Attributes:
+        at: when, in seconds of the machine's monotonic clock.
+        requests: that have ended.
+        events: sent.
+    """
+
+    at: float
+    requests: float
+    events: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a process counts, by the last two that it told: in its own time, whenever that is heard.
+
+    Attributes:
+        totals: the last.
+        requests_per_second, events_per_second: between the two; 0 where there was but one.
+    """
+
+    totals: Totals
+    requests_per_second: float = 0.0
+    events_per_second: float = 0.0
+
+    def follow(self, totals: Totals, now: float) -> Pace:
+        """The pace once others were told, or the same again."""
+        seconds = totals.at - self.totals.at
+        if seconds > 0:
+            requests, events = totals.requests - self.totals.requests, totals.events - self.totals.events
+            return Pace(totals, max(0.0, requests / seconds), max(0.0, events / seconds))
+        return self if now - totals.at <= LONGEST_BETWEEN_SECONDS else Pace(totals)
+
+
+@dataclass(frozen=True)
 class Sample:
     """The figures that are charted, at one moment.
 
     Attributes:
-        at: seconds of a monotonic clock.
+        at: seconds of the machine's monotonic clock.
         in_flight: requests.
-        requests: that have ended so far.
-        events: sent so far.
+        totals: of each process, by its id.
         first_events: how many first events fell into each bucket so far.
     """
 
     at: float
     in_flight: float
-    requests: float
-    events: float
+    totals: Mapping[int, Totals]
     first_events: tuple[int, ...]
 
 
@@ -85,7 +123,11 @@ class Overview:
         endings: how many requests ended early, by cause.
         faults: how often each of `FAULTS` was counted since the start.
         connections: that are open.
+        edge_lag_seconds: of the edge's own loop; None where nobody tells.
         gateway_lag_seconds: of the slowest gateway's loop; None where it has none of its own.
+        longest_wait_seconds: until now, for the head of an answer and for a first event.
+        waits_given_up: such waits that others than the gateway ended.
+        waiting_for_client: answers that do now.
         certificate_days: until the first expires; None for plaintext.
         workers: how many are ready, and should be; None without a supervisor.
     """
@@ -98,7 +140,11 @@ class Overview:
     endings: Mapping[str, int]
     faults: Mapping[str, int]
     connections: int
+    edge_lag_seconds: float | None
     gateway_lag_seconds: float | None
+    longest_wait_seconds: tuple[float, float]
+    waits_given_up: int
+    waiting_for_client: int
     certificate_days: float | None
     workers: tuple[int, int] | None
 
@@ -123,10 +169,18 @@ class History:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=HISTORY_SECONDS + 1)
+        self._paces: deque[Mapping[int, Pace]] = deque(maxlen=HISTORY_SECONDS + 1)
 
     def add(self, sample: Sample) -> None:
         """Add the latest."""
+        before = self._paces[-1] if self._paces else {}
         self._samples.append(sample)
+        self._paces.append(
+            {
+                pid: before[pid].follow(totals, sample.at) if pid in before else Pace(totals)
+                for pid, totals in sample.totals.items()
+            }
+        )
 
     @property
     def in_flight(self) -> Series:
@@ -136,17 +190,17 @@ class History:
     @property
     def requests_per_second(self) -> Series:
         """That ended."""
-        return [_rate(after.requests - before.requests, before, after) for before, after in self._pairs()]
+        return [sum(pace.requests_per_second for pace in paces.values()) for paces in self._paces][1:]
 
     @property
     def events_per_second(self) -> Series:
         """That were sent."""
-        return [_rate(after.events - before.events, before, after) for before, after in self._pairs()]
+        return [sum(pace.events_per_second for pace in paces.values()) for paces in self._paces][1:]
 
     @property
     def first_event_seconds(self) -> Series:
         """The median of each second's."""
-        return [quantile(0.5, _difference(before, after)) for before, after in self._pairs()]
+        return [quantile(0.5, _difference(before, after)) for before, after in pairwise(self._samples)]
 
     def recent_first_event_seconds(self, share: float) -> float | None:
         """A quantile of those of the last seconds; None where there were none."""
@@ -155,31 +209,42 @@ class History:
         before = self._samples[max(0, len(self._samples) - 1 - RECENT_SECONDS)]
         return quantile(share, _difference(before, self._samples[-1]))
 
-    def _pairs(self) -> Iterator[tuple[Sample, Sample]]:
-        return pairwise(list(self._samples))
+
+def read_totals(snapshot: Snapshot, at: float) -> Totals:
+    """Those of one process's snapshot."""
+    return Totals(at, sum(_numbers(snapshot, "sage_edge_requests")), sum(_numbers(snapshot, "sage_edge_events")))
 
 
-def take_sample(snapshot: Snapshot, at: float) -> Sample:
-    """The sample of a snapshot."""
+def take_sample(snapshot: Snapshot, at: float, totals: Mapping[int, Totals] | None = None) -> Sample:
+    """The sample of a snapshot.
+
+    Args:
+        snapshot: of one process, or of several, merged.
+        at: now, in seconds of the machine's monotonic clock.
+        totals: of each of several processes.
+    """
     rows = [counts for _, counts, _ in snapshot.get("sage_edge_time_to_first_event_seconds", ())]
     return Sample(
         at,
         in_flight=sum(_numbers(snapshot, "sage_edge_requests_in_flight")),
-        requests=sum(_numbers(snapshot, "sage_edge_requests")),
-        events=sum(_numbers(snapshot, "sage_edge_events")),
+        totals={0: read_totals(snapshot, at)} if totals is None else totals,
         first_events=tuple(map(sum, zip(*rows, strict=True))) or (0,) * (len(GENERATION_BOUNDS) + 1),
     )
 
 
 def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
     """The figures of a snapshot."""
-    lag = _numbers(snapshot, "sage_edge_gateway_loop_lag_seconds")
+    lag, edge_lag = (_numbers(snapshot, f"sage_edge_{whose}loop_lag_seconds") for whose in ("gateway_", ""))
+    longest = dict.fromkeys(AWAITED, 0.0)
+    for (_, awaited), seconds in snapshot.get("sage_edge_longest_wait_seconds", ()):
+        longest[awaited] = max(longest[awaited], seconds)
     expiry = _numbers(snapshot, "sage_edge_certificate_expiry_timestamp_seconds")
     ready, wanted = _numbers(snapshot, "sage_edge_workers_ready"), _numbers(snapshot, "sage_edge_workers_wanted")
     endings: dict[str, int] = {}
     for (_, cause), number in snapshot.get("sage_edge_cancellations", ()):
         if number:
             endings[cause.replace("_", " ")] = endings.get(cause.replace("_", " "), 0) + int(number)
+    # A supervisor that drains says so before its workers do.
     phases = [labels[0] for labels, number in snapshot.get("sage_edge_phase", ()) if number]
     # Of workers that do not answer, other figures are still there.
     without_phase = "silent" if wanted and snapshot.get("sage_edge_connections_limit") else "starting"
@@ -192,7 +257,11 @@ def read_overview(snapshot: Snapshot, unix_time: float) -> Overview:
         endings=dict(sorted(endings.items(), key=lambda item: -item[1])),
         faults={name: int(sum(_numbers(snapshot, family))) for name, family in FAULTS.items()},
         connections=int(sum(_numbers(snapshot, "sage_edge_connections_open"))),
+        edge_lag_seconds=max(edge_lag) if edge_lag else None,
         gateway_lag_seconds=max(lag) if lag else None,
+        longest_wait_seconds=(longest["head"], longest["first_event"]),
+        waits_given_up=int(sum(_numbers(snapshot, "sage_edge_waits_given_up"))),
+        waiting_for_client=int(sum(_numbers(snapshot, "sage_edge_answers_waiting_for_client"))),
         certificate_days=(min(expiry) - unix_time) / SECONDS_PER_DAY if expiry else None,
         workers=(int(sum(ready)), int(sum(wanted))) if wanted else None,
     )
@@ -224,10 +293,6 @@ def quantile(share: float, counts: Sequence[int]) -> float | None:
 
 def _difference(before: Sample, after: Sample) -> list[int]:
     return [max(0, late - early) for early, late in zip(before.first_events, after.first_events, strict=True)]
-
-
-def _rate(count: float, before: Sample, after: Sample) -> float:
-    return max(0.0, count) / (after.at - before.at)
 
 
 def _numbers(snapshot: Snapshot, name: str) -> list[float]:

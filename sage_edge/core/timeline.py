@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from sage_edge.core.metrics import Histogram
 
@@ -17,7 +18,7 @@ class EventMeter:
     """Where the events of all streams of a kind are counted, as they are sent.
 
     Attributes:
-        first_seconds: from a request to its first event.
+        first_seconds: from a request to its first event, or for how long that was waited for in vain.
         gap_seconds: from one event to the next, without the time in which the client had no room for it.
     """
 
@@ -34,6 +35,7 @@ class Timeline:
     Attributes:
         began_at: its head was read.
         received_at: the last of it had come; its head, where it has no body, or was answered before all of that came.
+        is_received: all of it has come.
         first_byte_at: the head of the answer was sent; None before.
         first_event_at: the same of the first event of an event stream.
         waited_since: as much as may wait for the client to take what was sent; None where there is room for more.
@@ -51,6 +53,7 @@ class Timeline:
         "first_byte_at",
         "first_event_at",
         "is_event_stream",
+        "is_received",
         "lost_at",
         "meter",
         "received_at",
@@ -66,11 +69,13 @@ class Timeline:
         self.waited_since: float | None = None
         self.lost_at: float | None = None
         self.events = 0
+        self.is_received = False
         self.is_event_stream = False
         self.meter: EventMeter | None = None
 
     def note_received(self) -> None:
         """The request has come whole: what it takes from now on is not its client's doing."""
+        self.is_received = True
         if self.first_byte_at is None:
             self.received_at = self.clock()
 
@@ -91,6 +96,13 @@ class Timeline:
             meter.gap_seconds.observe(now - self._gap_began_at)
         self.events += 1
         self._gap_began_at = now
+
+    @property
+    def awaited(self) -> Literal["head", "first_event"] | None:
+        """What of the answer is waited for, since `received_at`; None where that has come, or the request has not."""
+        if self.first_byte_at is None:
+            return "head" if self.is_received else None
+        return "first_event" if self.is_event_stream and not self.events else None
 
     def note_full(self) -> None:
         """The client has to take some of what waits for it, before more is sent."""

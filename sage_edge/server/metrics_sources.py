@@ -7,7 +7,7 @@ import platform
 from sage_edge import __version__
 from sage_edge.app.gateway_thread import GatewayThread
 from sage_edge.core.exchange import Cause
-from sage_edge.core.metric_families import Metrics
+from sage_edge.core.metric_families import AWAITED, Metrics
 from sage_edge.core.readiness import Phase, Readiness
 from sage_edge.server.certificate_store import CertificateStore
 from sage_edge.server.log_writer import LogWriter
@@ -37,9 +37,12 @@ def observe_process(
 
 
 def observe_mount(metrics: Metrics, mount: str) -> None:
-    """Have the first request of a mount that is cut seen as an increase."""
+    """Have the first request of a mount that is cut, or given up, seen as an increase."""
     for cause in Cause:
         metrics.cancellations.of(mount, cause.label)
+    for awaited in AWAITED:
+        metrics.waits_given_up.of(mount, awaited)
+        metrics.longest_wait_seconds.of(mount, awaited)
 
 
 def observe_gateway(metrics: Metrics, mount: str, thread: GatewayThread) -> None:

@@ -12,7 +12,7 @@ from sage_edge.app.native import NativeApplication
 from sage_edge.core.limits import Limits
 from sage_edge.core.metrics import Snapshot
 from sage_edge.core.problems import Problems
-from sage_edge.core.status import History, read_overview, take_sample
+from sage_edge.core.status import History, Totals, read_overview, take_sample
 from sage_edge.server.own_listener import OwnListener
 from sage_edge.server.plaintext_listener import serve_page
 
@@ -25,6 +25,7 @@ async def serve_status(
     find_applications: Callable[[], Mapping[str, str]],
     listener: OwnListener,
     limits: Limits,
+    find_totals: Callable[[], Mapping[int, Totals]] | None = None,
 ) -> None:
     """Serve the page until cancelled: a page that is left open holds up no drain.
 
@@ -34,6 +35,7 @@ async def serve_status(
         find_applications: the names of what is mounted, by prefix.
         listener: its own; where it is not wanted, nothing is served. Closed at the end.
         limits: of the edge's connections, which hold here too.
+        find_totals: of each of several processes, as it told them itself.
     """
     if not listener.is_wanted:
         return
@@ -48,11 +50,16 @@ async def serve_status(
 
     page = NativeApplication(build_status_page(take_status, version=__version__))  # type: ignore[arg-type]  # Quart's scopes are TypedDicts
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_sampling, history, take_snapshot)
+        nursery.start_soon(_keep_sampling, history, take_snapshot, find_totals)
         await serve_page(page, await listener.wait_until_open(), limits=limits)
 
 
-async def _keep_sampling(history: History, take_snapshot: Callable[[], Snapshot]) -> None:
+async def _keep_sampling(
+    history: History,
+    take_snapshot: Callable[[], Snapshot],
+    find_totals: Callable[[], Mapping[int, Totals]] | None,
+) -> None:
     while True:
-        history.add(take_sample(take_snapshot(), trio.current_time()))
+        totals = None if find_totals is None else find_totals()
+        history.add(take_sample(take_snapshot(), time.monotonic(), totals))
         await trio.sleep(SAMPLE_SECONDS)

@@ -122,7 +122,7 @@ class Supervisor:
             page = partial(serve_metrics, metrics.families, metrics.snapshot, self._plan.metrics_listener)
             watching.start_soon(page, self._settings.limits)
             status = partial(serve_status, metrics.snapshot, self._logs.problems, lambda: self._applications)
-            watching.start_soon(status, self._plan.admin_listener, self._settings.limits)
+            watching.start_soon(status, self._plan.admin_listener, self._settings.limits, lambda: metrics.totals)
             watching.start_soon(self._follow_drain, watching)
             watching.start_soon(self._recycling.watch_memory)
             watching.start_soon(self._restarts.run)
@@ -160,6 +160,8 @@ class Supervisor:
         figures.workers_wanted.of().number = len(self._places)
         figures.workers_ready.of().number = self._ready
         figures.dropped_log_lines.of().number = self._logs.dropped
+        if self._stop.is_set():  # which the workers tell up to a second later, and those that hang never
+            figures.phase.of("draining").number = 1
 
     def _speaks_for_place(self, pid: int) -> bool:
         holders = [place.holder for place in self._places if place.holder is not None]
@@ -259,7 +261,7 @@ class Supervisor:
             case "certificates" if not worker.is_leaving:
                 self._names_in_use = {**self._names_in_use, **message["names"]}
             case "metrics":
-                self._metrics.note(worker.pid, message["snapshot"])
+                self._metrics.note(worker.pid, message["snapshot"], message["at"])
             case "silent":
                 self._tell_all()
             case "answering":

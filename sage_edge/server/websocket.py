@@ -58,6 +58,7 @@ class WebSocketExchange(AnsweringExchange):
         self._uncredited_bytes = 0
         self._untaken_bytes = 0
         self._partial_bytes = 0  # of a message that is not whole, in the account
+        self.timeline.note_received()
         self.deliver({"type": "websocket.connect"})
 
     @property

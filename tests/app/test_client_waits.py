@@ -52,6 +52,18 @@ class Call:
         waits = self.metrics.client_wait_seconds.of("/", "2")
         return waits.count, waits.total
 
+    @property
+    def waiting(self) -> int:
+        """How many answers wait now."""
+        ((_, number),) = self.metrics.snapshot()["sage_edge_answers_waiting_for_client"]
+        return int(number)
+
+    @property
+    def counted_bytes(self) -> int:
+        """How many were sent."""
+        rows = self.metrics.snapshot()["sage_edge_response_body_bytes"]
+        return int(sum(number for _, number in rows))
+
 
 @pytest.mark.parametrize("size_bytes", [20, 1000, 100_000], ids=str)
 async def test_it_is_counted_when_the_client_makes_room(place: Place, size_bytes: int) -> None:
@@ -63,10 +75,12 @@ async def test_it_is_counted_when_the_client_makes_room(place: Place, size_bytes
         calling.start_soon(call.run, place)
         await call.wait_until_held(place)
         assert call.waits == (0, 0)
+        assert call.waiting == 1
         call.now += MINUTE
         call.exchange.unblock()
         call.exchange.block()
         assert call.waits == (1, MINUTE)
+        assert call.waiting == 0
         await call.wait_until_held(place)
         call.now += MINUTE
         call.exchange.unblock()
@@ -105,6 +119,23 @@ def test_it_lasts_until_half_of_the_room_is_free_and_is_one_until_then() -> None
     now += 1
     exchange.note_written(HIGH_WATER_BYTES + 1)
     assert waits == [3]
+
+
+async def test_what_is_on_its_way_is_counted_meanwhile_and_once(place: Place) -> None:
+    call = Call(bytes(1000))
+    async with trio.open_nursery() as calling:
+        call.exchange.block()
+        calling.start_soon(call.run, place)
+        await call.wait_until_held(place)
+        assert call.counted_bytes == 0
+        for _ in range(2):
+            call.exchange.unblock()
+            call.exchange.block()
+            assert call.counted_bytes == len(call.exchange.body) > 0
+            await call.wait_until_held(place)
+        call.exchange.lose_client()
+        calling.cancel_scope.cancel()
+    assert call.counted_bytes == len(call.exchange.body)
 
 
 async def test_what_waited_when_the_answer_was_cut_was_not_sent(place: Place) -> None:

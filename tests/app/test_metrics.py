@@ -91,8 +91,15 @@ async def test_a_request_in_flight_is_shown_as_such(nursery: trio.Nursery) -> No
     nursery.cancel_scope.cancel()
 
 
-async def test_none_is_in_flight_once_it_has_ended() -> None:
-    assert (await count(answer))["sage_edge_requests_in_flight"] == []
+async def test_what_was_in_flight_comes_down_to_none() -> None:
+    metrics, exchange = Metrics(), RecordingExchange(request())
+    layer = MetricsLayer(answer, metrics)
+    exchange.mount = "/"
+    task = layer(exchange.scope, exchange.receive, exchange.send)
+    assert metrics.snapshot()["sage_edge_requests_in_flight"] == [[["/", "2"], 1]]
+    await task
+    exchange.end()
+    assert metrics.snapshot()["sage_edge_requests_in_flight"] == [[["/", "2"], 0]]
 
 
 @pytest.mark.parametrize("cause", Cause)

@@ -10,10 +10,12 @@ import pytest
 
 from sage_edge.app.sparkline import draw
 from sage_edge.app.status_page import (
+    MOST_VIEWERS,
     PARTS,
     Status,
     build_status_page,
     show_bytes,
+    show_clock,
     show_rate,
     show_seconds,
 )
@@ -77,6 +79,12 @@ async def test_it_needs_no_script() -> None:
     metrics.cancellations.add("/llm", "client_left", amount=7)
     metrics.readiness_check.of("accepting").number = 0
     metrics.phase.of("ready").number = 1
+    metrics.loop_lag_seconds.of().number = 0.7
+    metrics.gateway_lag_seconds.of("/llm").number = 0.003
+    metrics.longest_wait_seconds.of("/llm", "first_event").number = 42
+    metrics.waits_given_up.add("/llm", "first_event", amount=10)
+    metrics.requests_in_flight.of("/llm", "2").number = 9
+    metrics.answers_waiting_for_client.of("/llm", "2").number = 3
     metrics.certificate_expiry_seconds.of().number = 86_400 * 12.5
     metrics.workers_wanted.of().number = 2
     metrics.workers_ready.of().number = 1
@@ -93,6 +101,10 @@ async def test_it_needs_no_script() -> None:
         "accepting not ok",
         "12 days left",
         "1 of 2 workers ready",
+        "Edge its event loop was up to 700 ms late",
+        "Gateway its event loop answers in 3 ms",
+        "longest wait now: 42.0 s for a first event , 0 ms for an answer to begin ; 10 given up so far",
+        "3 of 9 answers wait until their client reads on",
         "01:01:01 warning worker ended (worker 2)",
     ):
         assert shown in words
@@ -146,6 +158,8 @@ async def test_nothing_that_is_shown_can_become_part_of_the_page() -> None:
         (show_seconds(None), "none"),
         (show_seconds(0.0123), "12 ms"),
         (show_seconds(12.34), "12.3 s"),
+        (show_clock(86_399, 86_399.5), "23:59:59"),
+        (show_clock(86_399, 86_400), "1970-01-01 23:59:59"),
     ],
 )
 def test_figures_have_the_unit_that_suits_them(shown: str, expected: str) -> None:
@@ -173,3 +187,11 @@ async def test_no_other_website_takes_the_place_of_who_watches(site: str) -> Non
     client = build_status_page(a_status, version="1").test_client()
     assert (await client.get("/events", headers={"sec-fetch-site": site})).status_code == 403
     assert (await client.get("/", headers={"sec-fetch-site": site})).status_code == 200, "a link leads here"
+
+
+async def test_whoever_asks_what_the_events_are_takes_nobodys_place() -> None:
+    app = build_status_page(a_status, version="1")
+    for _ in range(MOST_VIEWERS + 1):
+        response = await app.test_client().head("/events")
+        assert (response.status_code, response.content_type) == (200, "text/event-stream")
+        assert await response.get_data() == b""

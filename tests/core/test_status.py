@@ -11,6 +11,7 @@ from sage_edge.core.status import (
     FAULTS,
     HISTORY_SECONDS,
     History,
+    Totals,
     Traffic,
     arrange_mounts,
     quantile,
@@ -83,7 +84,9 @@ def test_mounts_come_before_the_edge_s_own_and_stay_there() -> None:
 def test_what_is_not_there_is_none() -> None:
     overview = read_overview(Metrics().snapshot(), 0)
     assert overview.phase == "starting"
-    assert overview.gateway_lag_seconds is None
+    assert overview.edge_lag_seconds is overview.gateway_lag_seconds is None
+    assert overview.longest_wait_seconds == (0, 0)
+    assert overview.waits_given_up == overview.waiting_for_client == 0
     assert overview.certificate_days is None
     assert overview.workers is None
     assert overview.mounts == overview.protocols == []
@@ -93,11 +96,21 @@ def test_the_gauges_are_told() -> None:
     metrics = Metrics()
     metrics.gateway_lag_seconds.of("/a").number = 0.1
     metrics.gateway_lag_seconds.of("/b").number = 0.3
+    metrics.loop_lag_seconds.of().number = 0.2
+    metrics.longest_wait_seconds.of("/a", "head").number = 7
+    metrics.longest_wait_seconds.of("/a", "first_event").number = 8
+    metrics.longest_wait_seconds.of("/b", "first_event").number = 9
+    metrics.waits_given_up.add("/a", "head", amount=2)
+    metrics.waits_given_up.add("/b", "first_event", amount=3)
+    metrics.answers_waiting_for_client.of("/a", "2").number = 4
+    metrics.answers_waiting_for_client.of("/b", "1.1").number = 1
     metrics.certificate_expiry_seconds.of().number = 5 * 86_400
     metrics.workers_wanted.of().number = 4
     metrics.workers_ready.of().number = 3
     overview = read_overview(metrics.snapshot(), 2 * 86_400)
-    assert overview.gateway_lag_seconds == 0.3
+    assert (overview.edge_lag_seconds, overview.gateway_lag_seconds) == (0.2, 0.3)
+    assert overview.longest_wait_seconds == (7, 9)
+    assert (overview.waits_given_up, overview.waiting_for_client) == (5, 5)
     assert overview.certificate_days == 3
     assert overview.workers == (3, 4)
 
@@ -127,6 +140,24 @@ def test_a_worker_that_has_gone_makes_no_rate_negative() -> None:
     history.add(take_sample(counted().snapshot(), 1.0))
     history.add(take_sample(Metrics().snapshot(), 2.0))
     assert history.requests_per_second == history.events_per_second == [0]
+
+
+def test_the_rates_of_workers_that_report_when_they_like_are_as_steady_as_those_workers() -> None:
+    history = History()
+    counted_per_second = {1: 100, 2: 300}
+    for second in range(60):
+        now = 1000 + second * 1.003  # the page's second drifts past those of the workers
+        reported = {pid: float(int(now - pid / 3)) + pid / 3 for pid in counted_per_second}
+        totals = {pid: Totals(at, requests=0, events=counted_per_second[pid] * at) for pid, at in reported.items()}
+        history.add(take_sample({}, now, totals))
+    assert history.events_per_second[1:] == [pytest.approx(400)] * 58
+
+
+def test_a_worker_that_tells_nothing_any_more_counts_nothing() -> None:
+    history = History()
+    for second, told_at in enumerate([0, 1, 1, 1, 1, 1]):
+        history.add(take_sample({}, second, {1: Totals(told_at, requests=10 * told_at, events=0)}))
+    assert history.requests_per_second == [10, 10, 10, 10, 0]
 
 
 def test_two_minutes_are_kept() -> None:

@@ -27,7 +27,7 @@ def page() -> str:
 @pytest.fixture(scope="session")
 def series(page: str) -> Series:
     """The names of all series on that page, and of those that Prometheus adds, with their labels."""
-    found: dict[str, frozenset[str]] = {"up": frozenset()}
+    found: dict[str, frozenset[str]] = {"up": frozenset(), "ALERTS": frozenset({"alertname", "alertstate"})}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()

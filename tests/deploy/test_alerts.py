@@ -17,6 +17,7 @@ from tests.kit.reference import build_reference
 
 ALERTS = PROJECT / "docs" / "deploy" / "alerts.yaml"
 ALERT_TESTS = Path(__file__).parent / "alerts_test.yaml"
+ALERT_TESTS_OF_DAYS = Path(__file__).parent / "alerts_of_days_test.yaml"
 DOCS_URL = "https://github.com/intellistream/sage-edge/blob/main/"
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
@@ -69,5 +70,5 @@ def test_prometheus_understands_the_rules() -> None:
 
 @needs_promtool
 def test_alerts_fire_where_they_should_and_nowhere_else() -> None:
-    tested = run_promtool("test", "rules", str(ALERT_TESTS))
+    tested = run_promtool("test", "rules", str(ALERT_TESTS), str(ALERT_TESTS_OF_DAYS))
     assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from sage_edge.server import worker_process
-from tests.e2e.observe.support import Figures, metrics_url, wait_for_figure
+from tests.e2e.observe.support import Figures, metrics_url, status_url, wait_for_figure
 from tests.e2e.test_workers import ask, find_pids, gateway, running_workers
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
@@ -62,6 +62,33 @@ def test_a_worker_that_hangs_does_not_count_and_others_accept_in_its_place(gatew
         wait_for_figure(url, lambda figures: figures.sum("phase", phase="ready") == 2)
         assert eventually(lambda: int(ask(edge)) == hung)
         assert edge.stop() == 0
+
+
+def test_where_all_workers_hang_the_supervisor_says_that_none_is_ready(gateway: Path) -> None:
+    with running_workers(gateway, "--metrics-bind", "127.0.0.1:0") as edge:
+        url, workers = metrics_url(edge), find_pids(edge).values()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        figures = wait_for_figure(url, lambda figures: figures.sum("workers_ready") == 0)
+        assert figures.sum("workers_wanted") == len(workers)
+        assert figures.sum("phase") == figures.sum("readiness_check") == 0, "nobody tells"
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        wait_for_figure(url, lambda figures: figures.sum("workers_ready") == len(workers))
+        assert edge.stop() == 0
+
+
+def test_a_drain_is_told_from_its_beginning_though_no_worker_can(gateway: Path) -> None:
+    with running_workers(gateway, "--metrics-bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0") as edge:
+        url, workers = metrics_url(edge), find_pids(edge).values()
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        edge.process.send_signal(signal.SIGTERM)
+        wait_for_figure(url, lambda figures: figures.sum("phase", phase="draining") == 1)
+        assert ">draining<" in httpx2.get(status_url(edge), trust_env=False).text
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        assert edge.process.wait(WAIT_SECONDS) == 0
 
 
 def test_a_supervisor_that_was_stopped_takes_nobody_for_silent(gateway: Path) -> None:

@@ -143,7 +143,10 @@ class RecordingExchange(Answer, Exchange):
                 return
             self.delivered_bytes += size_bytes
             self.received_bytes += body_bytes(self._undelivered[0])
-            self.deliver(self._undelivered.popleft())
+            message = self._undelivered.popleft()
+            if not message.get("more_body"):
+                self.timeline.note_received()
+            self.deliver(message)
 
     def _write_more(self) -> None:
         while self._unwritten and not self._is_blocked:

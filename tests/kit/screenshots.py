@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 
+from sage_edge.server.development_certificates import create_development_certificates
 from tests.kit.browser import Page, browser
 from tests.kit.edge import PROJECT, Edge, running_edge
 
@@ -21,22 +23,29 @@ def main() -> None:
     """Take them, without load and under it."""
     IMAGES.mkdir(exist_ok=True)
     options = ("--gateway", "demo", "--metrics-bind", "none", "--admin-bind", "127.0.0.1:0", "--no-access-log")
-    with running_edge(*options) as edge, tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as page:
-        url = edge.output.wait_for(r"status +(http://\S+)")[1]
-        edge.log.wait_for(r"\bready\b")
-        _take(page, url, 1280, "light", "status-idle.png")
-        _take(page, url, 390, "light", "status-idle-narrow.png")
-        is_over = threading.Event()
-        threads = [threading.Thread(target=_chat, args=(edge, number, is_over)) for number in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        is_over.wait(LOAD_SECONDS)
-        _take(page, url, 1280, "light", "status-load.png")
-        _take(page, url, 1280, "dark", "status-load-dark.png")
-        _take(page, url, 390, "light", "status-load-narrow.png")
-        is_over.set()
-        for thread in threads:
-            thread.join()
+    with tempfile.TemporaryDirectory() as folder:
+        certificates = Path(folder, "certificates")
+        create_development_certificates(certificates, now=datetime.now(UTC))
+        with running_edge(*options, certificates=certificates) as edge, browser(Path(folder, "browser")) as page:
+            _take_all(edge, page)
+
+
+def _take_all(edge: Edge, page: Page) -> None:
+    url = edge.output.wait_for(r"status +(http://\S+)")[1]
+    edge.log.wait_for(r"\bready\b")
+    _take(page, url, 1280, "light", "status-idle.png")
+    _take(page, url, 390, "light", "status-idle-narrow.png")
+    is_over = threading.Event()
+    threads = [threading.Thread(target=_chat, args=(edge, number, is_over)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    is_over.wait(LOAD_SECONDS)
+    _take(page, url, 1280, "light", "status-load.png")
+    _take(page, url, 1280, "dark", "status-load-dark.png")
+    _take(page, url, 390, "light", "status-load-narrow.png")
+    is_over.set()
+    for thread in threads:
+        thread.join()
 
 
 def _take(page: Page, url: str, width: int, scheme: str, name: str) -> None:

@@ -24,8 +24,8 @@ def numbers(workers: WorkersMetrics, name: str) -> dict[str, float]:
 def test_how_the_edge_is_those_say_who_hold_a_place_and_all_count() -> None:
     holders = {1}
     workers = WorkersMetrics(holders.__contains__)
-    workers.note(1, report(started=1, requests=10).snapshot())
-    workers.note(2, report(started=0, requests=5).snapshot())
+    workers.note(1, report(started=1, requests=10).snapshot(), 0)
+    workers.note(2, report(started=0, requests=5).snapshot(), 0)
     assert numbers(workers, "sage_edge_readiness_check") == {"started": 1}
     assert numbers(workers, "sage_edge_phase") == {"ready": 1}
     assert numbers(workers, "sage_edge_requests") == {"200": 15}
@@ -46,7 +46,7 @@ def test_what_a_worker_of_another_version_says_is_left_out_where_it_does_not_fit
     snapshot["sage_edge_phase"][0][0].append("of something")  # a label more
     snapshot["sage_edge_news"] = [[[], 1]]
     for pid, said in enumerate([snapshot, ours.snapshot(), snapshot]):
-        workers.note(pid, said)
+        workers.note(pid, said, 0)
     assert numbers(workers, "sage_edge_requests") == {"200": 20}
     (duration,) = workers.snapshot()["sage_edge_request_duration_seconds"]
     assert sum(duration[1]) == 1

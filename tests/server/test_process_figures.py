@@ -60,7 +60,7 @@ def test_those_of_workers_and_their_supervisor_are_one() -> None:
         metrics.process_resident_bytes.of().number = 10**12 * pid
         metrics.process_open_fds.of().number = 10**6 * pid
         metrics.process_max_fds.of().number = pid
-        workers.note(pid, metrics.snapshot())
+        workers.note(pid, metrics.snapshot(), 0)
     seen = figures(workers)
     assert 3000 < seen["cpu_seconds"] < 4000
     assert 3 * 10**12 < seen["resident_memory_bytes"] < 4 * 10**12

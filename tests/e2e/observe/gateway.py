@@ -1,6 +1,7 @@
 """A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`.
 
-At `/hold` it keeps the interpreter's lock, as a regular expression does; `/log/{size}` logs a line of that length.
+At `/hold` it keeps the interpreter's lock, as a regular expression does; `/log/{size}` logs a line of that length. At
+`/hang/head` and `/hang/first_event` it hangs, before that of its answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from typing import Any
 
 EVENT = b"data: " + b"x" * 1000 + b"\n\n"
+STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
 PAUSE_SECONDS = 0.002
 ENDLESS = 1_000_000
 HELD_SECONDS = 1.5
@@ -31,6 +33,10 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if kind == "events":
         await stream(send, headers["x-request-id"], int(rest[0]))
         return
+    if kind == "hang":
+        if rest == ["first_event"]:
+            await send(STREAM)
+        await asyncio.sleep(3600)
     if kind == "fail":
         raise RuntimeError("on purpose")
     if kind == "hold":
@@ -46,7 +52,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def stream(send: Any, request_id: str, count: int) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send(STREAM)
     sent[request_id] = 0
     for _ in range(count):
         await send({"type": "http.response.body", "body": EVENT, "more_body": True})
