@@ -31,6 +31,7 @@ READS_OF_THE_WALL_CLOCK = {
     "cli.py",  # a certificate's days left, as they are printed; the dates of development certificates
     "app/request_id.py",  # the first bits of a UUID of version 7
     "server/certificate_store.py",  # whether a certificate is valid
+    "server/logs.py",  # when a problem that the status page shows was told
     "server/preparation.py",  # the dates of development certificates
     "server/run.py",  # a certificate's days left, in /readyz
     "server/status_listener.py",  # the same on the status page
