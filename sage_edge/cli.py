@@ -27,6 +27,7 @@ from typer.core import TyperGroup
 from sage_edge import __version__
 from sage_edge.core.configuration import CONFIG_VARIABLE, Configuration, read_configuration
 from sage_edge.core.errors import EdgeError, ExitCode
+from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.report import (
     Row,
     describe_certificate,
@@ -293,8 +294,6 @@ def serve(configuration: Configuration) -> None:
 @contextmanager
 def _logged_early_end() -> Iterator[None]:
     """Log that a signal has ended the preparation, which is a clean end."""
-    from sage_edge.core.logger import EdgeLogger
-
     try:
         yield
     except EndedBySignal as ended:
@@ -304,8 +303,6 @@ def _logged_early_end() -> Iterator[None]:
 @contextmanager
 def _logged_faults() -> Iterator[None]:
     """Log a worker's faults and have it exit: they come between the lines of others, which are in the log's format."""
-    from sage_edge.core.logger import EdgeLogger
-
     try:
         yield
     except EdgeError as error:
@@ -323,7 +320,6 @@ def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
 
 def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> None:
     """Say what is served where: a table for people, a log line for machines."""
-    from sage_edge.core.logger import EdgeLogger
     from sage_edge.server.listener import describe_address
 
     rows = _describe(plan, [describe_address(sock) for sock in plan.sockets], gateway_name, links)

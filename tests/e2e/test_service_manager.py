@@ -209,6 +209,19 @@ def pass_on(sockets: list[socket.socket], names: str, *options: str) -> subproce
     )
 
 
+def end_once_ready(process: subprocess.Popen[str]) -> str:
+    """Have an edge end as soon as it is ready; what it said until then."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "[info] ready" in line:
+            break
+    process.terminate()
+    process.stdout.read()
+    return "".join(lines)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -224,15 +237,8 @@ def test_passed_sockets_are_chosen_by_name_and_give_way_to_an_explicit_bind(
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         sockets = [first, second]
         with pass_on(sockets, "https:metrics", *options) as process:
-            assert process.stdout is not None
-            lines = []
-            for line in process.stdout:
-                lines.append(line)
-                if "[info] ready" in line:
-                    break
-            process.terminate()
-            process.stdout.read()
-        urls = re.findall(r"listening +(\S+)", "".join(lines))
+            output = end_once_ready(process)
+        urls = re.findall(r"listening +(\S+)", output)
         passed = [f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in sockets]
         assert [url for url in urls if url in passed] == [passed[index] for index in expected]
         assert process.returncode == 0
@@ -243,17 +249,10 @@ def test_a_passed_socket_that_is_named_for_redirects_is_none_of_all_the_others(c
     with socket.create_server(("127.0.0.1", 0)) as plaintext, socket.create_server(("127.0.0.1", 0)) as https:
         options = (*tls, "--redirect-http", "systemd:redirect")
         with pass_on([plaintext, https], "redirect:https", *options) as process:
-            assert process.stdout is not None
-            lines = []
-            for line in process.stdout:
-                lines.append(line)
-                if "[info] ready" in line:
-                    break
-            process.terminate()
-            process.stdout.read()
+            output = end_once_ready(process)
         ports = [sock.getsockname()[1] for sock in (plaintext, https)]
-        assert re.findall(r"listening +(\S+)", "".join(lines)) == [f"https://127.0.0.1:{ports[1]}"]
-        assert re.findall(r"redirect +(\S+)", "".join(lines)) == [f"http://127.0.0.1:{ports[0]}"]
+        assert re.findall(r"listening +(\S+)", output) == [f"https://127.0.0.1:{ports[1]}"]
+        assert re.findall(r"redirect +(\S+)", output) == [f"http://127.0.0.1:{ports[0]}"]
         assert process.returncode == 0
 
 
