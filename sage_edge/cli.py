@@ -1,19 +1,18 @@
 """The command line. The only file that prints or exits.
 
-The options are made from `core.settings`, so that a setting is written once. What the commands
-do is elsewhere; here their results become text, and errors become an exit code.
+Which options the commands take is told in `options`. What the commands do is elsewhere; here their
+results become text, and errors become an exit code.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ import typer
 from typer.core import TyperGroup
 
 from sage_edge import __version__
-from sage_edge.core.configuration import CONFIG_VARIABLE, Configuration, read_configuration
+from sage_edge.core.configuration import Configuration
 from sage_edge.core.errors import EdgeError, ExitCode
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.report import (
@@ -41,14 +40,8 @@ from sage_edge.core.report import (
     format_rows,
 )
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
-from sage_edge.core.settings import (
-    GROUPS,
-    Settings,
-    default_of,
-    describe,
-    environment_variable_of,
-    spellings_of,
-)
+from sage_edge.core.settings import Settings
+from sage_edge.options import with_settings
 from sage_edge.server.early_signals import EarlySignals, EndedBySignal, ignore_ending_signals
 from sage_edge.server.forked_children import leave_signals_to_parent
 
@@ -161,54 +154,6 @@ def _print_error(error: EdgeError) -> None:
             print(f"sage-edge: hint: {fault.hint}", file=sys.stderr)
 
 
-def _with_settings(command: Callable[[Configuration], None]) -> Callable[..., None]:
-    """A command that takes every setting as an option, and gets the configuration they make."""
-
-    def with_options(config: Path | None, **values: Any) -> None:
-        given = {name: value for name, value in values.items() if value is not None and value != []}
-        configuration = read_configuration(given, config)
-        from sage_edge.server.logs import configure_logs
-
-        configure_logs(configuration.settings.log_level, configuration.settings.log_format)
-        command(configuration)
-
-    with_options.__doc__ = command.__doc__
-    with_options.__signature__ = inspect.Signature(list(_option_parameters()))  # type: ignore[attr-defined]
-    return with_options
-
-
-def _option_parameters() -> Iterator[inspect.Parameter]:
-    config_help = f"TOML file with settings, named as here with underscores. [env: {CONFIG_VARIABLE}]"
-    config = typer.Option("--config", metavar="FILE", help=config_help)
-    yield _parameter("config", Path | None, config)
-    for group in GROUPS:
-        for name, field in group.model_fields.items():
-            default = default_of(name)
-            note = f"[env: {environment_variable_of(name)}]"
-            if default not in {None, ()}:
-                note += f" [default: {str(default).lower() if isinstance(default, bool) else default}]"
-            info = typer.Option(
-                "/".join(spellings_of(name)),
-                help=f"{describe(name)} {note}",
-                metavar=_metavar(name, field.annotation),
-                show_default=False,
-            )
-            kind: Any = bool if field.annotation is bool else list[str] if default == () else str
-            yield _parameter(name, kind | None, info)
-
-
-def _parameter(name: str, annotation: Any, info: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, info])
-
-
-def _metavar(name: str, annotation: Any) -> str | None:
-    if annotation is bool:
-        return None
-    if annotation in {Path | None, tuple[Path, ...]}:
-        return "FILE"
-    return name.rpartition("_")[2].upper()
-
-
 def _print_version(is_asked: bool) -> None:
     if is_asked:
         print(f"sage-edge {__version__}")
@@ -225,7 +170,7 @@ def _root(
 
 
 @app.command(name="serve")
-@_with_settings
+@with_settings
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
     # They may come at any time, and end nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
@@ -347,7 +292,7 @@ def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, lin
 
 
 @app.command(name="check")
-@_with_settings
+@with_settings
 def check(configuration: Configuration) -> None:
     """Check settings, certificate and gateway; open no socket."""
     from sage_edge.server.preparation import prepare
@@ -361,7 +306,7 @@ def check(configuration: Configuration) -> None:
 
 
 @app.command(name="config")
-@_with_settings
+@with_settings
 def config(configuration: Configuration) -> None:
     """Print the effective settings as TOML, and where each value came from."""
     print("\n".join(format_configuration(configuration)))
@@ -369,7 +314,7 @@ def config(configuration: Configuration) -> None:
 
 
 @app.command(name="routes")
-@_with_settings
+@with_settings
 def routes(configuration: Configuration) -> None:
     """Print which paths are answered by what."""
     configuration.raise_faults()
@@ -377,7 +322,7 @@ def routes(configuration: Configuration) -> None:
 
 
 @app.command(name="probe")
-@_with_settings
+@with_settings
 def probe(configuration: Configuration) -> None:
     """Ask the edge running on this machine whether it is ready: exit 0 or 1."""
     from sage_edge.server.probe import ask_readiness
