@@ -31,7 +31,7 @@ def fail(
 ) -> subprocess.CompletedProcess[str]:
     """Run an edge that cannot start, and see that it says these faults, as patterns of error and hint, and no more."""
     started = time.monotonic()
-    result = run_edge("serve", *options, cwd=cwd, stdin=subprocess.DEVNULL, **popen)
+    result = run_edge("serve", *options, cwd=cwd, **popen)
     assert time.monotonic() - started < 30
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stdout + result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -11,16 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import httpx2
 
+from tests.kit.fork_server import ForkedProcess, ForkServer
+
 PROJECT = Path(__file__).parents[2]
 WAIT_SECONDS = 60.0
 """Longest wait for something an edge says; far beyond what a loaded machine needs."""
+FOR_THE_PROGRAM = ("LD_", "OPENSSL_", "PYTHON")
+"""How variables begin that have a meaning while a program is loaded only."""
 
 
 class Output:
@@ -82,7 +88,7 @@ class Edge:
         port: the first TCP port it listens on; 0 where it listens on none.
     """
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedProcess
     output: Output
     log: Output
     ca: Path | None
@@ -153,16 +159,9 @@ def run_edge(
     *options: str, env: Mapping[str, str] | None = None, cwd: Path = PROJECT, **popen: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that is expected to end by itself."""
-    return subprocess.run(
-        edge_command(*options),
-        env=clean_environment(env),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-        **popen,
-    )
+    with _started_edge(options, env, cwd, popen) as (process, output, log):
+        code = process.wait(WAIT_SECONDS)
+        return subprocess.CompletedProcess(options, code, output.wait_for_end(), log.wait_for_end())
 
 
 @contextmanager
@@ -184,7 +183,7 @@ def running_edge(
         cwd: where it runs; gateways are imported from there.
         binds: options that say where to listen.
         wait_for_ready: False returns as soon as it accepts connections.
-        popen: for `subprocess.Popen`.
+        popen: for `subprocess.Popen`: the edge is started as a program then.
     """
     tls = (
         ("--certfile", str(certificates / "cert.pem"), "--keyfile", str(certificates / "key.pem"))
@@ -193,8 +192,8 @@ def running_edge(
     )
     # Not at the default addresses, which other edges may have.
     own = [word for name in ("--metrics-bind", "--admin-bind") if name not in options for word in (name, "none")]
-    command = edge_command("serve", *binds, *tls, *own, *options)
-    with running_process(command, env=clean_environment(env), cwd=cwd, **popen) as (process, output, log):
+    arguments = ("serve", *binds, *tls, *own, *options)
+    with _started_edge(arguments, env, cwd, popen) as (process, output, log):
         edge = Edge(process, output, log, certificates / "ca.pem" if certificates else None)
         try:
             listening = output.wait_for(r"listening +(?:https?://\S+:(\d+)|unix:)")
@@ -213,10 +212,48 @@ def running_process(command: Sequence[str], **popen: Any) -> Iterator[tuple[subp
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
     assert process.stdout is not None
     assert process.stderr is not None
-    with process.stdout, process.stderr:
-        output, log = Output(process.stdout), Output(process.stderr)
+    with _followed(process, process.stdout, process.stderr) as (output, log):
+        yield process, output, log
+
+
+def _started_edge(
+    arguments: Sequence[str], env: Mapping[str, str] | None, cwd: Path, popen: Mapping[str, Any]
+) -> AbstractContextManager[tuple[subprocess.Popen[str] | ForkedProcess, Output, Output]]:
+    """An edge that is forked, or started as a program where that makes a difference."""
+    environment = clean_environment(env)
+    if popen or any(name.startswith(FOR_THE_PROGRAM) for name in env or ()):
+        return running_process(edge_command(*arguments), env=environment, cwd=cwd, **popen)
+    return _forked_process(arguments, environment, cwd)
+
+
+@contextmanager
+def _forked_process(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path
+) -> Iterator[tuple[ForkedProcess, Output, Output]]:
+    """The same for an edge, by the fork server."""
+    (output_reader, output_writer), (log_reader, log_writer) = os.pipe(), os.pipe()
+    process = _fork_server().start(arguments, env=env, cwd=cwd, stdout=output_writer, stderr=log_writer)
+    os.close(output_writer)
+    os.close(log_writer)
+    with _followed(process, open(output_reader), open(log_reader)) as (output, log):  # noqa: PTH123
+        yield process, output, log
+
+
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer(PROJECT)
+    atexit.register(server.close)
+    return server
+
+
+@contextmanager
+def _followed(
+    process: subprocess.Popen[str] | ForkedProcess, stdout: IO[str], stderr: IO[str]
+) -> Iterator[tuple[Output, Output]]:
+    with stdout, stderr:
+        output, log = Output(stdout), Output(stderr)
         try:
-            yield process, output, log
+            yield output, log
         finally:
             if process.poll() is None:
                 process.kill()
