@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import ssl
 import threading
@@ -26,6 +25,7 @@ from tests.kit.captured_logs import captured_logs
 from tests.kit.handshake import client_context, shake_hands
 from tests.kit.tls_files import CA, CERTIFICATE, KEY, serial_of, write_nameless_pair, write_pair
 
+run_in_thread = trio.to_thread.run_sync
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 
@@ -41,9 +41,14 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock jumps while a thread works."""
-    monkeypatch.setattr(certificate_store, "ANSWER_SECONDS", math.inf)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work for a thread is done in the loop: the clock would jump while a thread works."""
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_at_once)
+
+
+async def run_at_once(function: Callable[[], object], **_: object) -> object:
+    await trio.lowlevel.checkpoint()
+    return function()
 
 
 @pytest.fixture
@@ -71,9 +76,7 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
 
 
 @pytest.fixture
-async def store(
-    files: TLSFiles, clock: Clock, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> AsyncIterator[CertificateStore]:
+async def store(files: TLSFiles, clock: Clock, nursery: trio.Nursery) -> AsyncIterator[CertificateStore]:
     """A store of the pair that is watched."""
     store = CertificateStore([files], clock)
     nursery.start_soon(store.watch)
@@ -108,7 +111,9 @@ def test_faults_of_the_first_files_are_all_raised(tmp_path: Path) -> None:
     assert len(caught.value.faults) == 2
 
 
-async def test_nothing_is_loaded_while_nothing_changes(store: CertificateStore) -> None:
+async def test_nothing_is_loaded_while_nothing_changes(
+    store: CertificateStore, autojump_clock: trio.testing.MockClock
+) -> None:
     first = store.current
     await some_looks()
     assert store.current is first
@@ -116,7 +121,12 @@ async def test_nothing_is_loaded_while_nothing_changes(store: CertificateStore) 
 
 
 async def test_a_new_pair_in_place_of_the_old_is_loaded(
-    store: CertificateStore, tmp_path: Path, authority: trustme.CA, logs: list[MutableMapping[str, Any]], clock: Clock
+    store: CertificateStore,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[MutableMapping[str, Any]],
+    clock: Clock,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     clock.now += timedelta(minutes=3)
     new = write_pair(tmp_path, authority, "edge.test", "old.test")
@@ -151,7 +161,12 @@ async def test_a_directory_behind_a_link_is_swapped_as_kubernetes_does(
 
 
 async def test_a_pair_of_which_half_is_written_is_refused_once_and_loaded_when_it_is_whole(
-    store: CertificateStore, files: TLSFiles, tmp_path: Path, authority: trustme.CA, logs: list[Any]
+    store: CertificateStore,
+    files: TLSFiles,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[Any],
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     (tmp_path / "new").mkdir()
     before, new = serial_in_use(store), write_pair(tmp_path / "new", authority, "edge.test", "old.test")
@@ -169,7 +184,12 @@ async def test_a_pair_of_which_half_is_written_is_refused_once_and_loaded_when_i
 
 
 async def test_files_that_are_written_within_a_look_s_time_are_loaded_once(
-    store: CertificateStore, files: TLSFiles, tmp_path: Path, authority: trustme.CA, logs: list[Any]
+    store: CertificateStore,
+    files: TLSFiles,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[Any],
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     (tmp_path / "new").mkdir()
     new = write_pair(tmp_path / "new", authority, "edge.test", "old.test")
@@ -203,6 +223,7 @@ async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
     clock: Clock,
     spoil: Callable[[Path, trustme.CA], object],
     reason: str,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     first = store.current
     spoil(tmp_path, authority)
@@ -217,11 +238,11 @@ async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
 
 async def test_a_certificate_of_tomorrow_is_loaded_tomorrow(
     store: CertificateStore,
-    autojump_clock: trio.testing.MockClock,
     tmp_path: Path,
     authority: trustme.CA,
     clock: Clock,
     logs: list[Any],
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW + DAY, not_after=NOW + 30 * DAY)
     await until(lambda: store.failed_reloads)
@@ -232,7 +253,7 @@ async def test_a_certificate_of_tomorrow_is_loaded_tomorrow(
 
 
 async def test_a_clock_that_was_ahead_and_is_put_right_delays_nothing(
-    store: CertificateStore, autojump_clock: trio.testing.MockClock, tmp_path: Path, authority: trustme.CA, clock: Clock
+    store: CertificateStore, tmp_path: Path, authority: trustme.CA, clock: Clock, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock.now += 90 * DAY
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 30 * DAY)
@@ -242,7 +263,11 @@ async def test_a_clock_that_was_ahead_and_is_put_right_delays_nothing(
 
 
 async def test_names_that_are_no_longer_covered_are_warned_of(
-    store: CertificateStore, tmp_path: Path, authority: trustme.CA, logs: list[MutableMapping[str, Any]]
+    store: CertificateStore,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[MutableMapping[str, Any]],
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "new.test")
     await until(lambda: store.reloads)
@@ -251,7 +276,11 @@ async def test_names_that_are_no_longer_covered_are_warned_of(
 
 
 async def test_a_certificate_that_expires_soon_is_warned_of(
-    store: CertificateStore, tmp_path: Path, authority: trustme.CA, logs: list[MutableMapping[str, Any]]
+    store: CertificateStore,
+    tmp_path: Path,
+    authority: trustme.CA,
+    logs: list[MutableMapping[str, Any]],
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 3 * DAY)
     await until(lambda: store.reloads)
@@ -304,6 +333,7 @@ async def test_whatever_goes_wrong_the_old_stay_and_the_files_go_on_being_watche
     authority: trustme.CA,
     logs: list[MutableMapping[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     first = store.current
 
@@ -323,12 +353,12 @@ async def test_whatever_goes_wrong_the_old_stay_and_the_files_go_on_being_watche
 
 async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_once_it_answers(
     store: CertificateStore,
-    autojump_clock: trio.testing.MockClock,
     clock: Clock,
     tmp_path: Path,
     authority: trustme.CA,
     logs: list[MutableMapping[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     answers = threading.Event()
     look = store._look
@@ -339,7 +369,7 @@ async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_onc
 
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(certificate_store, "ANSWER_SECONDS", 10.0)
+            patched.setattr(trio.to_thread, "run_sync", run_in_thread)
             patched.setattr(store, "_look", hang)
             new = write_pair(tmp_path, authority, "edge.test", "old.test")
             await until(lambda: store.failed_reloads)
@@ -362,7 +392,11 @@ def test_the_first_files_are_compared_with_what_others_serve(files: TLSFiles, lo
 
 
 async def test_names_are_told_as_they_are_and_whenever_they_change(
-    store: CertificateStore, files: TLSFiles, tmp_path: Path, authority: trustme.CA
+    store: CertificateStore,
+    files: TLSFiles,
+    tmp_path: Path,
+    authority: trustme.CA,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     told: list[Names] = []
     store.tell_names(told.append)
@@ -374,7 +408,7 @@ async def test_names_are_told_as_they_are_and_whenever_they_change(
     assert told == [{str(files.certfile): each} for each in names]
 
 
-async def test_who_asks_again_is_told_again(files: TLSFiles) -> None:
+async def test_who_asks_again_is_told_again(files: TLSFiles, autojump_clock: trio.testing.MockClock) -> None:
     store = CertificateStore([files])
     files.certfile.write_bytes(b"")
     with captured_logs() as entries:
