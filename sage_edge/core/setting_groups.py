@@ -76,14 +76,14 @@ class ListenSettings(BaseModel):
     )
     bind: Texts = Field(
         (),
-        description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, unix:@NAME, fd://N, "
-        "systemd or systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by "
+        description="Listen here instead of on --host and --port: host:port, [v6]:port, unix:PATH, unix:@NAME, "
+        "fd://N, systemd or systemd:NAME (sockets passed by systemd). Repeatable; in the environment, separated by "
         "commas.",
     )
     reuse_port: bool = Field(
         False,
-        description="Share TCP ports with another edge (SO_REUSEPORT), so that a new version takes over from the old. "
-        "Such a port is listened on once the gateway has started.",
+        description="Share TCP ports with another edge (SO_REUSEPORT), so that a new version can take over from the "
+        "old one. The edge listens on such a port once its gateway has started.",
     )
 
     @field_validator("bind")
@@ -104,12 +104,13 @@ class ProxySettings(BaseModel):
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_each)] = Field(
         (),
-        description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
-        "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. "
-        "Repeatable, or separated by commas.",
+        description="Addresses and networks of proxies whose forwarded or x-forwarded-for, -proto and -host headers "
+        "are believed; unix for Unix sockets. These headers are removed from all other requests. Repeatable, or "
+        "separated by commas.",
     )
     proxy_protocol: bool = Field(
-        False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
+        False,
+        description="Expect connections from trusted proxies to begin with a PROXY protocol header, version 1 or 2.",
     )
 
     @field_validator("trusted_proxies")
@@ -134,35 +135,37 @@ class TLSSettings(BaseModel):
 
     certfile: Paths = Field(
         (),
-        description="Certificate chain (PEM). Without it the edge serves plaintext HTTP/1.1 and h2c. Repeatable: the "
-        "first is for clients that ask for no name, or for one of none; in the environment, separated by commas.",
+        description="Certificate chain (PEM). Without one the edge serves plaintext HTTP/1.1 and h2c. Repeatable: the "
+        "first is shown to clients that send no server name, or one that no certificate covers. In the environment, "
+        "separated by commas.",
     )
     keyfile: Paths = Field(
         (),
-        description="Private key (PEM), one for each --certfile in the same order. Not needed where the certificate's "
-        "file holds the key too.",
+        description="Private key (PEM), one for each --certfile, in the same order. Not needed if the certificate's "
+        "file also holds the key.",
     )
-    keyfile_password_file: Path | None = Field(None, description="File that holds the private keys' password.")
+    keyfile_password_file: Path | None = Field(None, description="File that holds the password of the private keys.")
     dev_tls: bool = Field(
-        False, description="Create a development CA and a certificate for localhost in ./certs, once, and use them."
+        False,
+        description="Use a development CA and a certificate for localhost in ./certs; create or renew what is needed.",
     )
-    tls_min: Literal["1.2", "1.3"] = Field("1.2", description="Oldest version of TLS that is spoken: 1.2 or 1.3.")
-    ca_certs: Path | None = Field(None, description="CA certificates (PEM) that client certificates are checked with.")
+    tls_min: Literal["1.2", "1.3"] = Field("1.2", description="Oldest TLS version accepted: 1.2 or 1.3.")
+    ca_certs: Path | None = Field(None, description="CA certificates (PEM) used to verify client certificates.")
     client_auth: Literal["none", "optional", "required"] = Field(
-        "none", description="Ask clients for a certificate: none, optional or required."
+        "none", description="Whether clients are asked for a certificate: none, optional or required."
     )
     redirect_http: Annotated[int | str, BeforeValidator(read_port_or_socket)] | None = Field(
         None,
-        description="TCP port on which plaintext HTTP is answered with a redirect to https, and with the edge's "
-        "health; 0 takes a free one. Or a socket that is passed on: fd://N or systemd:NAME.",
+        description="TCP port on which plaintext HTTP requests are redirected to https, except for health checks, "
+        "which are answered; 0 takes a free one. Or a socket passed to the edge: fd://N or systemd:NAME.",
     )
     public_port: Annotated[int, Field(ge=1, le=LARGEST_PORT)] | None = Field(
         None,
-        description="Port at which clients reach the edge, for redirects to https, where that is not the one it "
-        "listens on: behind a published port or a Service.",
+        description="Port at which clients reach the edge, for redirects to https. Needed if it is not the port that "
+        "the edge listens on, as behind a container's published port or a Kubernetes Service.",
     )
     hsts_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
-        None, description="For how long browsers are told to use https alone (strict-transport-security)."
+        None, description="How long browsers are told to use https only (strict-transport-security)."
     )
 
 
@@ -172,20 +175,24 @@ class GatewaySettings(BaseModel):
     gateway: str = Field(
         "auto",
         description="The ASGI application to mount: module:attribute, module:factory(), demo (the SAGE gateway with "
-        "a small model in process), or auto (the SAGE gateway).",
+        "a small model in the same process), or auto (the SAGE gateway).",
     )
     gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
-        "auto", description="Where the gateway runs: asyncio (a thread of its own) or trio. auto is asyncio."
+        "auto",
+        description="Event loop of the gateway: asyncio, in a thread of its own, or trio, the edge's own. auto means "
+        "asyncio.",
     )
     llm_prefix: str = Field("/", description="Path prefix to mount the gateway under, such as /llm.")
     no_llm: bool = Field(False, description="Mount no gateway: health endpoints and the landing page only.")
-    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to be imported and to start.")
+    startup_seconds: Seconds = Field(60.0, description="Longest time the gateway may take to be imported and started.")
     cancel_grace_seconds: Seconds = Field(
-        1.0, description="How long a request may go on after its client left, before it is cancelled."
+        1.0, description="How long a request may continue after its client has left, before it is cancelled."
     )
 
     sse_heartbeat_seconds: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] | None = Field(
-        None, description="An event stream that is silent for so long gets a comment line, so that nobody gives it up."
+        None,
+        description="Send a comment line on an event stream that was silent for so long, so that nothing on the way "
+        "closes it.",
     )
 
     @field_validator("gateway")
@@ -209,37 +216,40 @@ class GatewaySettings(BaseModel):
 class LimitSettings(BaseModel):
     """Limits"""
 
-    max_connections: Count = Field(10_000, description="Connections open at once.")
-    max_connections_per_client: Count = Field(256, description="Connections open at once from one address.")
+    max_connections: Count = Field(10_000, description="Most connections open at once.")
+    max_connections_per_client: Count = Field(256, description="Most connections open at once from one address.")
     max_streams: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
-        250, description="Streams open at once on an HTTP/2 connection."
+        250, description="Most streams open at once on an HTTP/2 connection."
     )
-    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
-        32 * 1024, description="Largest head of a request."
-    )
-    max_body_bytes: Count = Field(100 * 2**20, description="Largest body of a request; a larger one gets a 413.")
-    max_message_bytes: Count = Field(2**20, description="Largest WebSocket message.")
+    max_header_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(32 * 1024, description="Largest request head.")
+    max_body_bytes: Count = Field(100 * 2**20, description="Largest request body; a larger one is answered with 413.")
+    max_message_bytes: Count = Field(2**20, description="Largest WebSocket message, uncompressed.")
     max_buffered_bytes: Annotated[int, Field(ge=2**20)] = Field(
         32 * 2**20,
-        description="Heads, bodies and answers that wait in memory, of all connections from one address; its open "
-        "requests may take three times that, 16 KiB each. Raise it behind a balancer, whose address is that of all "
-        "clients.",
+        description="Most bytes of heads, bodies and answers buffered for one address, over all its connections. "
+        "Beside that, its open requests, which count as 16 KiB each, may take three times as much. Raise it behind a "
+        "balancer: all clients then share one address.",
     )
     stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
         2**20, description="What a client may send on an HTTP/2 stream before it is read."
     )
     connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
-        16 * 2**20, description="The same on all streams of a connection."
+        16 * 2**20,
+        description="What a client may send on all streams of a connection together before it is read.",
     )
-    handshake_seconds: Seconds = Field(10.0, description="Longest TLS handshake.")
+    handshake_seconds: Seconds = Field(
+        10.0, description="Longest TLS handshake, and longest wait for a PROXY protocol header."
+    )
     header_seconds: Seconds = Field(15.0, description="Longest time for a request's head to arrive.")
     body_seconds: Seconds = Field(
         60.0,
-        description="Longest wait for more of a request's body, until its answer begins; how long an HTTP/1.1 client "
-        "may go on sending one behind its whole answer.",
+        description="Longest wait for the next part of a request body, until the answer begins. Also how long an "
+        "HTTP/1.1 client may continue to send a body whose answer is already complete.",
     )
-    idle_seconds: Seconds = Field(75.0, description="Longest time a connection stays open without a request.")
-    stall_seconds: Seconds = Field(60.0, description="Longest time a client may take nothing of its answer.")
+    idle_seconds: Seconds = Field(75.0, description="Longest time a connection may stay open without a request.")
+    stall_seconds: Seconds = Field(
+        60.0, description="Longest time a client may go without reading an answer that waits for it."
+    )
 
 
 class BudgetSettings(BaseModel):
@@ -247,16 +257,18 @@ class BudgetSettings(BaseModel):
 
     budget_seconds: Seconds = Field(
         10.0,
-        description="How long a budget below, used up, takes to fill again. A connection that exceeds one is ended "
-        "with GOAWAY.",
+        description="Time in which a used-up budget (--max-resets to --max-window-updates) refills. A connection that "
+        "exceeds a budget is closed with GOAWAY.",
     )
-    max_resets: Count = Field(400, description="Streams that a client resets, or whose reset it provokes.")
-    max_pings: Count = Field(400, description="PING and GOAWAY frames.")
-    max_settings: Count = Field(100, description="SETTINGS frames.")
-    max_priorities: Count = Field(2000, description="PRIORITY frames.")
-    max_empty_frames: Count = Field(400, description="DATA frames that carry nothing.")
+    max_resets: Count = Field(
+        400, description="Budget of streams that the client resets, or that its errors make the edge reset."
+    )
+    max_pings: Count = Field(400, description="Budget of PING and GOAWAY frames.")
+    max_settings: Count = Field(100, description="Budget of SETTINGS frames.")
+    max_priorities: Count = Field(2000, description="Budget of PRIORITY frames.")
+    max_empty_frames: Count = Field(400, description="Budget of empty DATA frames.")
     max_window_updates: Count = Field(
-        4000, description="WINDOW_UPDATE frames, beyond two for each DATA frame that was sent."
+        4000, description="Budget of WINDOW_UPDATE frames, beyond two for each DATA frame that the edge has sent."
     )
 
 
@@ -264,15 +276,17 @@ class LogSettings(BaseModel):
     """Logging"""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that is logged: debug, info, warning or error."
+        "info", description="Lowest level that is logged: debug, info, warning or error."
     )
-    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Format of log lines: text for people, json for machines."
+    )
     log_file: Path | None = Field(
-        None, description="File to append log lines to, instead of standard error; SIGUSR1 opens it anew."
+        None, description="File to append log lines to, instead of standard error. SIGUSR1 reopens it."
     )
     access_log: bool = Field(True, description="Log one line for each request.")
     access_log_query: bool = Field(
-        False, description="Log the query with the path. Keys and prompts may be part of it."
+        False, description="Log the query string with the path. It may contain keys and prompts."
     )
 
     @field_validator("log_level", mode="before")
@@ -286,14 +300,15 @@ class MetricsSettings(BaseModel):
 
     metrics_bind: str = Field(
         DEFAULT_METRICS_BIND,
-        description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
-        "is taken, and with --reuse-port any other, the edge starts without, and serves it once that is free.",
+        description="Where /metrics is served for Prometheus, in plaintext: an address as for --bind, or none. If the "
+        "default address is taken, or with --reuse-port any address, the edge starts without the page and serves it "
+        "once the address is free.",
     )
     admin_bind: str = Field(
         DEFAULT_ADMIN_BIND,
-        description="Where the status page is shown, in plaintext and to all who can reach it: as for --bind, or none. "
-        "Where the default is taken, and with --reuse-port any other, the edge starts without, and shows it once that "
-        "is free.",
+        description="Where the status page is served, in plaintext and without a password: an address as for --bind, "
+        "or none. If the default address is taken, or with --reuse-port any address, the edge starts without the page "
+        "and serves it once the address is free.",
     )
 
     @field_validator("metrics_bind", "admin_bind")
@@ -324,8 +339,8 @@ class TracingSettings(BaseModel):
 
     tracing: bool = Field(
         False,
-        description="Make an OpenTelemetry span of each request, the parent of the gateway's, and send it where the "
-        "standard variables (OTEL_*) say. Needs the extra otel.",
+        description="Record an OpenTelemetry span for each request, the parent of the gateway's spans, and export it "
+        "as the standard OTEL_* variables say. Needs the extra otel.",
     )
 
 
@@ -334,18 +349,21 @@ class LifeSettings(BaseModel):
 
     drain_delay_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         0.0,
-        description="How long connections are still accepted after SIGTERM or SIGINT, with /readyz draining, so that "
-        "balancers notice.",
+        description="How long connections are still accepted after SIGTERM or SIGINT, while /readyz says draining, so "
+        "that balancers notice.",
     )
-    drain_seconds: Seconds = Field(30.0, description="How long requests in flight may go on after that.")
+    drain_seconds: Seconds = Field(
+        30.0, description="How long requests in flight may continue after --drain-delay-seconds."
+    )
     workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
         None,
-        description="Processes that serve, each with a gateway of its own, under a supervisor. "
-        "Without it, one process and no supervisor.",
+        description="Number of worker processes, each with a gateway of its own, under a supervisor. Without it, one "
+        "process serves, with no supervisor.",
     )
     max_requests: Count | None = Field(
-        None, description="Replace a worker after about so many requests to its gateway; it finishes what it has begun."
+        None,
+        description="Replace a worker after about so many requests to its gateway; requests in flight are finished.",
     )
     max_memory_bytes: Annotated[int, Field(ge=2**20)] | None = Field(
-        None, description="Replace a worker that has about so much memory; it finishes what it has begun."
+        None, description="Replace a worker that uses about so much memory; requests in flight are finished."
     )

@@ -1,6 +1,6 @@
 """The settings as one frozen tree, and how each is spelled.
 
-The command line, the environment, the TOML file, `sage-edge config` and the reference in the
+The command line, the environment, the TOML file, `sage-edge config`, docs/configuration.md and the table in the
 README are all made from the fields of `core.setting_groups`. Reading them is `core.configuration`.
 """
 

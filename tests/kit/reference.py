@@ -12,10 +12,11 @@ from tests.kit.edge import PROJECT
 REFERENCE = PROJECT / "docs" / "configuration.md"
 INTRODUCTION = """# Configuration
 
-Made from `sage_edge/core/settings.py`; a test keeps it so. An option wins over the environment, that over the
-TOML file (`--config FILE`, or `SAGE_EDGE_CONFIG`), and that over the default. In the file a setting has the name of
-its option, with underscores. An unknown name anywhere is an error, and all errors are told at once.
-`sage-edge config` prints what is in effect and where each value comes from.
+All settings. This page is generated from `sage_edge/core/setting_groups.py`, and a test keeps the two equal.
+
+An option overrides the environment, which overrides the TOML file (`--config FILE`, or `SAGE_EDGE_CONFIG`), which
+overrides the default. In the file a setting has the name of its option, with underscores. Unknown names are errors, and
+all errors are reported together. `sage-edge config` prints the settings in effect and where each value comes from.
 """
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
