@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.kit.edge import PROJECT
 from tests.kit.reference import REFERENCE, build_reference
 
 DOCS = PROJECT / "docs"
+SCRIPTS = PROJECT / "scripts"
 SAYS_ALL = {
     "only the supervisor of --workers restarts: nothing is done",
     "this machine lacks one of a host's addresses",
@@ -53,3 +59,13 @@ def test_every_option_that_the_guides_name_is_one_that_the_edge_has() -> None:
     for name in ("operating.md", "troubleshooting.md"):
         text = re.sub(r"```.*?```", "", (DOCS / name).read_text(), flags=re.DOTALL)
         assert set(re.findall(r"`(--[a-z][a-z-]+)", text)) <= options, name
+
+
+@pytest.mark.parametrize("script", re.findall(r"^\| `(\w+)` \|", (SCRIPTS / "README.md").read_text(), re.MULTILINE))
+def test_every_script_sets_up_what_it_lacks(script: str, tmp_path: Path) -> None:
+    """Without an environment the first thing that it lacks is Python, where there is none: that says who looked."""
+    for program in ("bash", "cat", "dirname"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    environment = {"PATH": str(tmp_path), "VENV": str(tmp_path / "none")}
+    done = subprocess.run([SCRIPTS / script, "demo"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.partition(":")[0]) == (2, "scripts/setup")
