@@ -17,6 +17,7 @@ import yaml
 
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.settings import Settings, default_of, environment_variable_of
+from sage_edge.server.ending import GATEWAY_SECONDS
 from tests.kit.edge import PROJECT, run_edge
 
 DEPLOY = PROJECT / "docs" / "deploy"
@@ -54,7 +55,7 @@ def read_unit(name: str) -> configparser.ConfigParser:
 
 def latest_end_seconds() -> float:
     """How long an edge may take to end after its drain, as the guide says."""
-    found = re.search(r"is waited for, (\d+) seconds at\s+most", GUIDE)
+    found = re.search(r"A gateway that does not end may take (\d+) seconds more", GUIDE)
     assert found is not None
     return float(found[1])
 
@@ -62,6 +63,10 @@ def latest_end_seconds() -> float:
 def seconds_of(name: str, environment: dict[str, str]) -> float:
     """A setting in seconds, as an environment makes it."""
     return float(environment.get(environment_variable_of(name), default_of(name)))
+
+
+def test_the_guide_tells_how_long_an_edge_may_take_to_end() -> None:
+    assert latest_end_seconds() == GATEWAY_SECONDS
 
 
 def test_every_manifest_is_valid_for_kubernetes(manifests: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,18 +18,22 @@ import pytest
 
 from sage_edge import __version__
 from sage_edge.app.exchange import HIGH_WATER_BYTES
-from sage_edge.core.budgets import REQUEST_COST_BYTES, REQUESTS_FACTOR
+from sage_edge.core.budgets import HEAD_COST_FACTOR, REQUEST_COST_BYTES, REQUESTS_FACTOR
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.exchange import WINDOW_BYTES
 from sage_edge.core.limits import MAX_FIELDS, STALL_PROGRESS_BYTES
 from sage_edge.core.settings import Settings
+from sage_edge.core.supervision import GROWTH
+from sage_edge.server.ending import GATEWAY_SECONDS
 from sage_edge.server.fairness import MOST_EXPIRING, STARTS
+from sage_edge.server.http2.streams import EXHAUSTED_STALL_SECONDS
 from sage_edge.server.running_applications import PATIENT_WITH
 from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
 from tests.kit.readme import README, code_blocks, commands, settings_table
 
 RUNS_THIS = "scripts/test"
 SERVES_DEMO = "scripts/serve"
+GUIDE = PROJECT / "docs" / "operating.md"
 BINARIES = Path(sys.executable).parent
 
 
@@ -68,21 +73,84 @@ def test_settings_table_is_that_of_the_settings() -> None:
     assert settings_table() in README.read_text()
 
 
+def test_whoever_misses_a_setting_in_the_table_is_sent_to_all_of_them() -> None:
+    _, _, section = README.read_text().partition("\n## Settings\n")
+    section, _, _ = section.partition("\n## ")
+    assert "[docs/configuration.md](docs/configuration.md)" in section
+    (about,) = re.findall(r"of about (\d+)", section)
+    assert abs(len(Settings.model_fields) - int(about)) < 10
+
+
 def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README.read_text()
 
 
+def test_every_link_leads_somewhere() -> None:
+    pages = [README, *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "scripts").glob("*.md")]
+    links = [
+        (page, *link.partition("#")) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    ]
+    inside = [
+        (page, page.parent / path if path else page, anchor) for page, path, _, anchor in links if ":" not in path
+    ]
+    assert len(inside) > 50
+    lost = [
+        (page.name, f"{target.name}#{anchor}")
+        for page, target, anchor in inside
+        if not target.exists() or (anchor and anchor not in anchors(target))
+    ]
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What its headings are called in links, as GitHub has it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def test_limits_are_those_of_the_code() -> None:
-    text = README.read_text()
-    assert f"`send` waits at {HIGH_WATER_BYTES // 1024} KiB" in text
-    assert f"{STARTS} begun in a turn of the loop; {MOST_EXPIRING} whose client left" in text
-    assert f"from {PATIENT_WITH} on" in text
-    assert f"more than {MAX_FIELDS} fields" in text
-    requests = REQUESTS_FACTOR * Settings().limits.max_buffered_bytes // REQUEST_COST_BYTES
-    assert f"({REQUEST_COST_BYTES // 1024} KiB each: {requests:,} of them)" in text
-    assert f"without {STALL_PROGRESS_BYTES // 1024} KiB of progress" in text
-    assert f"{WINDOW_BYTES // 1024} KiB may be under way" in text
-    assert f"sage-edge {__version__}\n" in text
+    limits = Settings().limits
+    guide = " ".join(GUIDE.read_text().split())
+    assert f"`send` waits at {HIGH_WATER_BYTES // 1024} KiB" in guide
+    assert f"`--stall-seconds` ({limits.stall_seconds:g} s) without {STALL_PROGRESS_BYTES // 1024} KiB" in guide
+    assert f"requests one address starts in one turn of the loop ({STARTS})" in guide
+    assert f"from {PATIENT_WITH} on they are cancelled at once; at {MOST_EXPIRING} its new requests wait" in guide
+    assert f"If {MOST_EXPIRING} requests of an address are still running" in guide
+    assert f"a request's head ({limits.max_header_bytes // 1024} KiB), or its fields ({MAX_FIELDS})" in guide
+    assert (
+        f"body ({limits.max_body_bytes // 2**20} MiB), a WebSocket message ({limits.max_message_bytes // 2**20} MiB)"
+        in guide
+    )
+    requests = REQUESTS_FACTOR * limits.max_buffered_bytes // REQUEST_COST_BYTES
+    assert f"open requests of one address ({requests:,}, at {REQUEST_COST_BYTES // 1024} KiB each)" in guide
+    buffered = f"({limits.max_buffered_bytes // 2**20} MiB; heads count double)"
+    assert (f"bytes buffered for one address {buffered}" in guide, HEAD_COST_FACTOR) == (True, 2)
+    assert f"has not read for {EXHAUSTED_STALL_SECONDS:g} s is reset" in guide
+    assert (
+        f"connections in all ({limits.max_connections:,}), or from one address ({limits.max_connections_per_client})"
+        in guide
+    )
+    assert f"streams at once on a connection ({limits.max_streams})" in guide
+    waits = (limits.handshake_seconds, limits.header_seconds, limits.body_seconds, limits.idle_seconds)
+    assert "TLS handshake ({:g} s), head ({:g} s), body ({:g} s), idle connection ({:g} s)".format(*waits) in guide
+    assert f"{WINDOW_BYTES // 1024} KiB may be under way" in guide
+    assert ("growing by another quarter" in guide, GROWTH) == (True, 1.25)
+
+
+def test_what_the_readme_says_of_limits_is_the_codes() -> None:
+    limits = Settings().limits
+    text = " ".join(README.read_text().split())
+    assert (
+        f"one address may have {limits.max_connections_per_client} connections, each with {limits.max_streams} streams"
+        in text
+    )
+    assert f"{limits.max_buffered_bytes // 2**20} MiB waiting in memory" in text
+    assert f"{limits.max_header_bytes // 1024} KiB of head and {limits.max_body_bytes // 2**20} MiB of body" in text
+    slowness = sorted([limits.header_seconds, limits.body_seconds, limits.stall_seconds])
+    assert f"cut off after {slowness[0]:g} to {slowness[-1]:g} seconds" in text
+    assert f"may take {GATEWAY_SECONDS:g} seconds more" in text
+    assert f"`--drain-delay-seconds` + `--drain-seconds` + {GATEWAY_SECONDS:g}." in text
+    assert f"sage-edge {__version__}\n" in README.read_text()
 
 
 def test_sample_configuration_is_valid(tmp_path: Path) -> None:
