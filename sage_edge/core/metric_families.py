@@ -61,7 +61,7 @@ class Metrics(Registry):
         )
         self.sent_bytes = counter(
             "sage_edge_response_body_bytes",
-            "Bytes of bodies and messages sent, but for what still waited where an answer was cut.",
+            "Bytes of bodies and messages sent, without what was still waiting when an answer was cut.",
             "mount",
             "protocol",
         )
@@ -70,48 +70,49 @@ class Metrics(Registry):
         )
         self.first_byte_seconds = histogram(
             "sage_edge_time_to_first_byte_seconds",
-            "From the end of a request to the head of its answer, or to when that was given up.",
+            "From the end of a request to the head of its answer, or until the wait was given up.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.first_event_seconds = histogram(
             "sage_edge_time_to_first_event_seconds",
-            "From the end of a request to the first event of its answer, or to when that was given up.",
+            "From the end of a request to the first event of its answer, or until the wait was given up.",
             "mount",
             "protocol",
             bounds=GENERATION_BOUNDS,
         )
         self.waits_given_up = counter(
             "sage_edge_waits_given_up",
-            "Waits for the head of an answer, or for its first event, that others than the gateway ended.",
+            "Waits for the head of an answer, or for its first event, that ended because the client left or the edge "
+            "cut the answer.",
             "mount",
             "awaited",
         )
         self.longest_wait_seconds = gauge(
             "sage_edge_longest_wait_seconds",
-            "How long the request that waits the longest for its answer has waited until now.",
+            "How long the request that has waited longest for its answer has waited so far.",
             "mount",
             "awaited",
             merging="max",
         )
         self.between_events_seconds = histogram(
             "sage_edge_time_between_events_seconds",
-            "From one event of an answer, or from when its client had room for the next, to the next.",
+            "From one event of an answer, or from when there was room for the next, to the next.",
             "mount",
             "protocol",
             bounds=GAP_BOUNDS,
         )
         self.client_wait_seconds = histogram(
             "sage_edge_client_wait_seconds",
-            "For how long an answer had to wait until its client took what was sent.",
+            "How long an answer had to wait until its client read what was sent.",
             "mount",
             "protocol",
             bounds=GAP_BOUNDS,
         )
         self.answers_waiting_for_client = gauge(
             "sage_edge_answers_waiting_for_client",
-            "Answers that wait now until their client takes what was sent.",
+            "Answers that are waiting for their client to read what was sent.",
             "mount",
             "protocol",
         )
@@ -127,19 +128,19 @@ class Metrics(Registry):
         )
         self.cancellation_seconds = histogram(
             "sage_edge_cancellation_seconds",
-            "From a client's leaving, or its like, to the end of the application's work for it.",
+            "From when a request was cut (its client left, say) to the end of the application's work for it.",
             "mount",
             "cause",
             bounds=SHORT_BOUNDS,
         )
         self.loop_lag_seconds = gauge(
             "sage_edge_loop_lag_seconds",
-            "How late the edge's own event loop was: the longest delay of the last 30 seconds.",
+            "Delay of the edge's own event loop: the longest of the last 30 seconds.",
             merging="max",
         )
         self.gateway_lag_seconds = gauge(
             "sage_edge_gateway_loop_lag_seconds",
-            "How long a gateway's event loop took, or takes until now, to answer: the longest of the last 30 seconds.",
+            "How long a gateway's event loop took, or has taken so far, to answer: the longest of the last 30 seconds.",
             "mount",
             merging="max",
         )
@@ -168,33 +169,33 @@ class Metrics(Registry):
         )
         self.protocol_errors = counter(
             "sage_edge_protocol_errors",
-            "Breaches of a protocol by clients.",
+            "Protocol errors of clients.",
             "protocol",
             "kind",
             known=PROTOCOL_ERRORS,
         )
         self.limits_exceeded = counter(
             "sage_edge_limits_exceeded",
-            "Limits of an HTTP/2 connection that a client went over.",
+            "Limits of an HTTP/2 connection that a client exceeded.",
             "kind",
             known=[(kind,) for kind in LIMITS],
         )
         self.certificate_reloads = counter(
             "sage_edge_certificate_reloads",
-            "Changed certificates that were taken, or refused.",
+            "Changed certificates that were loaded, or refused.",
             "result",
             known=[("done",), ("refused",)],
         )
-        self.phase = gauge("sage_edge_phase", "1 for the phase of life that the edge is in.", "phase")
+        self.phase = gauge("sage_edge_phase", "1 for the phase that the edge is in.", "phase")
         self.readiness_check = gauge(
             "sage_edge_readiness_check",
-            "1 where a check that /readyz goes by is passed, 0 where it is not.",
+            "1 if a check of /readyz has passed, 0 if it has failed.",
             "check",
             merging="min",
         )
-        self.workers_wanted = gauge("sage_edge_workers_wanted", "Workers that there should be: --workers.")
-        self.workers_ready = gauge("sage_edge_workers_ready", "Workers that serve.")
-        self.worker_failures = counter("sage_edge_worker_failures", "Workers that ended unasked.")
+        self.workers_wanted = gauge("sage_edge_workers_wanted", "Workers that should be ready: --workers.")
+        self.workers_ready = gauge("sage_edge_workers_ready", "Workers that are ready.")
+        self.worker_failures = counter("sage_edge_worker_failures", "Workers that ended without having been asked to.")
         self.certificate_expiry_seconds = gauge(
             "sage_edge_certificate_expiry_timestamp_seconds",
             "When the certificate that is served expires, as a Unix time.",
@@ -202,10 +203,10 @@ class Metrics(Registry):
         )
         self.process_cpu_seconds = counter("sage_edge_process_cpu_seconds", "Processor time of the edge's processes.")
         self.process_resident_bytes = gauge(
-            "sage_edge_process_resident_memory_bytes", "Resident memory of the edge's processes, in sum."
+            "sage_edge_process_resident_memory_bytes", "Resident memory of the edge's processes, summed."
         )
         self.process_open_fds = gauge(
-            "sage_edge_process_open_fds", "Open file descriptors of the process that has the most.", merging="max"
+            "sage_edge_process_open_fds", "Open file descriptors, of the process that has the most.", merging="max"
         )
         self.process_max_fds = gauge(
             "sage_edge_process_max_fds", "File descriptors that a process may have open.", merging="min"
