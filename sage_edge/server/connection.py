@@ -236,7 +236,8 @@ class Connection:
 
     def drain(self, *, keeps_idle: bool = False) -> None:
         """Take no new requests, and end once those in flight are over; see `ConnectionProtocol`."""
-        self._opening.hurry()
+        if not keeps_idle:
+            self._opening.hurry()
         self._have_protocol(lambda protocol: protocol.drain(keeps_idle=keeps_idle))
 
     def end_if_idle(self) -> None:
