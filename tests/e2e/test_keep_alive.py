@@ -18,6 +18,8 @@ from sage_edge.server.opening import LAST_OPENING_SECONDS
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 GATEWAY = """
 import os
 
