@@ -158,8 +158,7 @@ class _EdgePart:
 
     def want(self) -> None:
         """The application waits for the body."""
-        if self._exchange.want is not None:
-            self._exchange.want()
+        self._exchange.ask_for_body()
 
     def consume(self, size_bytes: int) -> None:
         """The application has received so much."""

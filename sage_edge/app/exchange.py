@@ -102,8 +102,7 @@ class Exchange(ABC):
         meter: where set, what happens to the answer is counted there.
         note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
-        want: set where the client sends its body only once it is asked for it; called when the application
-            waits for it (RFC 9110 section 10.1.1).
+        want: set while the client withholds its body until it is asked for it; asks (RFC 9110 section 10.1.1).
         grace_seconds: how long the application has to end at least, once it is to be cancelled.
         cancel_later: set by whoever runs the application: cancels it after the grace period.
         spare: set beside it: takes that back.
@@ -187,14 +186,18 @@ class Exchange(ABC):
 
     # For the application's side.
 
+    def ask_for_body(self) -> None:
+        """The application waits: a client that withholds its body is asked for it, once, and owes it from then on."""
+        want, self.want = self.want, None
+        if want is not None:
+            want()
+
     async def receive(self) -> Message:
         """The application's `receive`."""
         while not self._inbox.has_message:
             if self.progress.is_complete and self.scope["type"] == "http":
                 return {"type": "http.disconnect"}
-            if self.want is not None:
-                want, self.want = self.want, None
-                want()
+            self.ask_for_body()
             if self._message_came is None:
                 self._message_came = self._new_event()
             await self._message_came.wait()
