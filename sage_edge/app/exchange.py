@@ -87,8 +87,8 @@ class Exchange(ABC):
         status: of the answer, 101 for an accepted WebSocket; 0 before it has begun.
         head_bytes: of the request, as it was sent.
         state_bytes: of memory, beside what any takes, for as long as it is open.
-        received_bytes: of the request's body, or of a WebSocket's messages.
-        sent_bytes: the same of the answer, as the server accepted it; none for HEAD.
+        received_bytes: of the request's body, or of a WebSocket's frames.
+        sent_bytes: the same of the answer, as its carrier accepted it; none for HEAD.
         has_begun: its application was started, so that the layers tell how it went.
         is_client_gone: the client left, maybe after it had all of its answer.
         cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
@@ -163,7 +163,7 @@ class Exchange(ABC):
     @property
     def passed_on_bytes(self) -> int:
         """Of what was sent, what is on its way, or will be: what waited when the answer was cut never is."""
-        return self.sent_bytes if self.cause is None else max(0, self.sent_bytes - self.waiting_bytes)
+        return self.sent_bytes if self.cause is None else self.sent_bytes - self.waiting_bytes
 
     @property
     def is_congested(self) -> bool:
@@ -327,7 +327,8 @@ class Exchange(ABC):
             self.timeline.note_lost()
 
     def note_waiting(self, size_bytes: int) -> None:
-        """So much was accepted for the client and waits for its turn."""
+        """So much was accepted for the client and waits for its turn. Never more than was sent: both count it here."""
+        self.sent_bytes += size_bytes
         self.waiting_bytes += size_bytes
         if self.waiting_bytes > HIGH_WATER_BYTES:
             self.timeline.note_full()
