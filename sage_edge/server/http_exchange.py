@@ -66,7 +66,6 @@ class AnsweringExchange(Exchange):
 
     def _write_between_events(self, data: bytes) -> None:
         if not (self.waiting_bytes or self.is_client_gone or self.progress.is_body_complete):
-            self.sent_bytes += len(data)
             self._carrier.write(data, is_last=False)
 
     def _start(self, status: int, fields: Fields, names: Mapping[bytes, bytes]) -> None:
@@ -103,7 +102,6 @@ class AnsweringExchange(Exchange):
             if is_last:
                 self._abort()  # its end would be a lie
                 return
-        self.sent_bytes += len(data)
         if data or is_last:
             try:
                 self._carrier.write(data, is_last=is_last)

@@ -17,10 +17,11 @@ from tests.kit.http1_client import HTTP1Client
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import data_frame, reset_frame, settings_frame
 from tests.kit.meter import RecordingMeter
-from tests.kit.protocol_host import body, start
+from tests.kit.protocol_host import body, receive, start
 
 EVENT_STREAM = (b"content-type", b"text/event-stream")
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+POST_TO_BE_ASKED_FOR = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
 
 Send = Callable[[bytes], None]
 
@@ -63,6 +64,21 @@ class TestBody:
         exchange.write(start())
         send(b"abcd")
         assert timeline.received_at == began_at
+
+
+@pytest.mark.parametrize("protocol", ["1.1", "2"])
+def test_a_body_that_its_client_withholds_is_due_from_when_it_was_asked_for(protocol: str) -> None:
+    client = HTTP2Client(body_seconds=60) if protocol == "2" else HTTP1Client(body_seconds=60)
+    if isinstance(client, HTTP2Client):
+        _, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
+    else:
+        exchange = client.ask(POST_TO_BE_ASKED_FOR)
+    client.wait(600)
+    assert receive(exchange) is None
+    client.wait(60)
+    assert not exchange.is_client_gone
+    client.wait(1)
+    assert exchange.cause is Cause.STALLED
 
 
 def stream_events(client: HTTP2Client) -> tuple[int, Exchange, EventMeter]:

@@ -102,6 +102,7 @@ class Turn:
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110 section 10.1.1)."""
         if not self.has_started and not self._is_over and not self.is_request_over:
+            self.last_received_at = self._host.clock()  # the client could not send
             self._connection.write(CONTINUE)
 
     # The application's side: `Carrier`.

@@ -107,6 +107,7 @@ class Stream:
         """Ask for the body (RFC 9110 section 10.1.1)."""
         has_started = self.exchange is None or self.exchange.progress.has_started
         if not has_started and not self.is_aborted and not self.is_remote_closed:
+            self.last_received_at = self._host.clock()  # the client could not send
             self._out.headers(self.stream_id, encode_status(100), is_last=False)
             self._host.wake()
 
