@@ -21,7 +21,7 @@ from structlog.typing import Processor
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
-from sage_edge.core.logger import Level, TakeLine, send_lines
+from sage_edge.core.logger import Level, TakeLine, add_bound_fields, send_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_lines import TextRenderer, render_json
@@ -29,6 +29,9 @@ from sage_edge.server.log_writer import LogWriter
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The least severe first."""
+
+UNFORMATTED = "a log line could not be formatted"
+"""What is said in its place."""
 
 add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -131,10 +134,17 @@ class _EdgeLines:
         self._silent = silent
 
     def __call__(self, logger: str, level: Level, fields: dict[str, Any]) -> None:
-        """Take one."""
+        """Take one. Raises nothing: who logs has a connection to serve, say."""
         if level not in self._wanted or logger == self._silent:
             return
-        structlog.contextvars.merge_contextvars(None, level, fields)
+        try:
+            self._take(logger, level, fields)
+        except Exception as error:
+            with suppress(Exception):
+                self._take(logger, "error", {"event": UNFORMATTED, "reason": type(error).__name__})
+
+    def _take(self, logger: str, level: Level, fields: dict[str, Any]) -> None:
+        add_bound_fields(fields)
         if self._problems is not None and level in ("warning", "error"):
             text = describe_problem(str(fields["event"]), fields)
             self._problems.note(Problem(time.time(), level, text, fields.get("worker")))
