@@ -206,15 +206,14 @@ class ProblemHandler(logging.Handler):
         self._problems = problems
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line: the edge's own have fields, others are text."""
+        """Take a line: structlog's have fields, others are text. A worker in it is none of the edge's."""
         if isinstance(record.msg, dict):
             fields = record.msg
             text = describe_problem(str(fields["event"]), fields)
-            worker = fields.get("worker")
         else:
-            text, worker = str(record.msg), None
+            text = str(record.msg)
             text = describe_problem(leave_out_arguments(text) if record.args else text, {})
-        self._problems.note(Problem(record.created, record.levelname.lower(), text, worker))
+        self._problems.note(Problem(time.time(), record.levelname.lower(), text))
 
 
 def is_on_terminal() -> bool:

@@ -353,9 +353,11 @@ def test_problems_are_remembered_without_what_is_filled_in(tmp_path: Path) -> No
         logging.getLogger("a.gateway").warning("no model %s", "secret")
         logging.getLogger("a.gateway").warning("a disk is 90% full")
         logging.getLogger("a.gateway").info("said")
+        structlog.get_logger("a.gateway").warning("pool is full", worker=3)
     assert {(problem.text, problem.worker) for problem in writer.problems.latest} == {
         ("worker ended: exit code 1", 2),
         ("no model …", None),
         ("a disk is 90% full", None),
+        ("pool is full", None),
     }
     assert "no model secret" in (tmp_path / "log").read_text()

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from tests.e2e.observe.support import status_url, wait_for_text
 from tests.kit.edge import Edge, running_edge
 from tests.kit.raw_http2 import RawHTTP2, raw_http2
 
@@ -26,12 +29,15 @@ BOUND = {
     "/key": {"user": {("no", "key"): 1}},
     "/circle": {"user": circle},
 }
+WORKERS = {"/object": object(), "/bytes": b"3", "/unhashable": {"id": 3}, "/number": 9}
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**BOUND.get(scope["path"], {}))
+    if scope["path"] in WORKERS:
+        log.warning(f"pool is full at {scope['path']}", worker=WORKERS[scope["path"]])
     if scope["path"] == "/fail":
         structlog.contextvars.bind_contextvars(user=Unshowable())
         raise ValueError("on purpose")
@@ -71,3 +77,16 @@ def test_what_a_gateway_on_the_edges_loop_binds_is_in_none_of_the_edges_lines(tm
         edge.log.wait_for("request.*path=/fail status=500")
         for word in ("secret\\b", "forged", "events", "user", "trace_id"):
             assert word not in edge.log.text
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_worker_of_the_gateways_is_told_in_its_line_and_taken_for_none_of_the_edges(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    options = ("--gateway-loop", "trio", "--admin-bind", "127.0.0.1:0", *options)
+    with beside_a_stream(tmp_path, *options) as (edge, connection):
+        for path in ("/object", "/bytes", "/unhashable", "/number"):
+            assert connection.wait_for(connection.request(path.encode())).body == b"."
+            edge.log.wait_for(f"pool is full at {path}.* worker=")
+            shown = wait_for_text(status_url(edge), f"pool is full at {path}")
+        assert "worker 9" not in shown
