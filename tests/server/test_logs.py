@@ -227,11 +227,14 @@ def test_a_gateways_level_is_not_the_edges(tmp_path: Path) -> None:
     assert [problem.text for problem in writer.problems.latest] == ["of the edge"]
 
 
-def test_a_line_of_a_librarys_that_cannot_be_made_is_dropped(tmp_path: Path) -> None:
+def test_of_a_line_of_a_librarys_that_cannot_be_made_is_said_where_it_was_and_why(tmp_path: Path) -> None:
     with written_logs(tmp_path / "log") as writer:
         logging.getLogger("a.library").info("%d", "no number")
-    assert (tmp_path / "log").read_text() == ""
-    assert writer.dropped == 1
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    said = r"\[warning\] a log line could not be formatted \[a.library\] reason=TypeError at=test_logs.py:\d+$"
+    assert re.search(said, line)
+    assert writer.dropped == 0, "it is not the disk's fault"
+    assert [problem.text for problem in writer.problems.latest] == ["a log line could not be formatted: TypeError"]
 
 
 class Unshowable:
@@ -245,6 +248,20 @@ def circle() -> dict[str, Any]:
     itself: dict[str, Any] = {}
     itself["itself"] = itself
     return itself
+
+
+@pytest.mark.parametrize(
+    "message", [{"msg": "a dict"}, {"event": Unshowable()}, Unshowable()], ids=["no event", "event", "object"]
+)
+def test_a_warning_of_a_gateways_raises_nothing_whatever_it_is(tmp_path: Path, message: object) -> None:
+    with written_logs(tmp_path / "log") as writer:
+        logging.getLogger("a.gateway").warning(message)
+        structlog.get_logger("a.gateway").warning("odd", reason=message)
+        EdgeLogger("sage_edge.test").warning("said")
+    assert "said" in (tmp_path / "log").read_text()
+    texts = {problem.text for problem in writer.problems.latest}
+    assert texts & {"{'msg': 'a dict'}", "a log line could not be formatted: RuntimeError"}
+    assert "said" in texts
 
 
 @pytest.mark.parametrize("line_format", FORMATS)

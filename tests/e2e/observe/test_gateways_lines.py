@@ -29,6 +29,7 @@ BOUND = {
     "/key": {"user": {("no", "key"): 1}},
     "/circle": {"user": circle},
 }
+WARNINGS = {"/no-event": {"msg": "a dict"}, "/event": {"event": Unshowable()}, "/no-text": Unshowable()}
 WORKERS = {"/object": object(), "/bytes": b"3", "/unhashable": {"id": 3}, "/number": 9}
 
 async def app(scope, receive, send):
@@ -36,6 +37,8 @@ async def app(scope, receive, send):
         return
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**BOUND.get(scope["path"], {}))
+    if scope["path"] in WARNINGS:
+        logging.getLogger("gateway").warning(WARNINGS[scope["path"]])
     if scope["path"] in WORKERS:
         log.warning(f"pool is full at {scope['path']}", worker=WORKERS[scope["path"]])
     if scope["path"] == "/fail":
@@ -90,3 +93,11 @@ def test_a_worker_of_the_gateways_is_told_in_its_line_and_taken_for_none_of_the_
             edge.log.wait_for(f"pool is full at {path}.* worker=")
             shown = wait_for_text(status_url(edge), f"pool is full at {path}")
         assert "worker 9" not in shown
+
+
+def test_a_gateway_that_warns_of_anything_answers_as_it_would(tmp_path: Path) -> None:
+    with beside_a_stream(tmp_path, "--gateway-loop", "trio") as (edge, connection):
+        for path in (b"/no-event", b"/event", b"/no-text"):
+            assert connection.wait_for(connection.request(path)).body == b"."
+        edge.log.wait_for(r"a log line could not be formatted \[gateway\]", count=2)
+        edge.log.wait_for(r"\[warning\] {'msg': 'a dict'} \[gateway\]")
