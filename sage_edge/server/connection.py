@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange, is_health
+from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
@@ -119,17 +119,17 @@ class Connection:
     async def run(self) -> None:
         """Serve until the connection ends. Raises nothing of its own faults: they are logged, once."""
         # Every log line of the connection's tasks has its number, a gateway's own lines among them.
-        with structlog.contextvars.bound_contextvars(connection=self._identifier):
-            self._context = contextvars.copy_context()
-            try:
-                await self._serve()
-            except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
-                log.debug("connection lost", error=repr(error))
-            except Exception as error:
-                log.error("connection failed", exc_info=error)
-            finally:
-                self._cut()
-                self._let_go()
+        bind_log_fields(connection=self._identifier)
+        self._context = contextvars.copy_context()
+        try:
+            await self._serve()
+        except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
+            log.debug("connection lost", error=repr(error))
+        except Exception as error:
+            log.error("connection failed", exc_info=error)
+        finally:
+            self._cut()
+            self._let_go()
 
     async def _serve(self) -> None:
         name = None
