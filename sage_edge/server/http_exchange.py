@@ -170,6 +170,7 @@ class HTTPExchange(AnsweringExchange):
 
     def consume(self, size_bytes: int) -> None:
         """The application has taken so much of the body."""
+        self.timeline.unread_since = None
         self._carrier.credit(size_bytes)
 
     def _add_trailers(self, fields: Fields) -> None:
