@@ -43,7 +43,8 @@ async def app(scope, receive, send):
             say("unread cancelled")
             raise
     if scope["path"] == "/endless":
-        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        fields = [(b"content-type", b"text/event-stream")]
+        await send({{"type": "http.response.start", "status": 200, "headers": fields}})
         try:
             while True:
                 await send({{"type": "http.response.body", "body": b"piece", "more_body": True}})
@@ -158,6 +159,7 @@ def test_an_endless_answer_to_a_head_ends_after_the_grace_and_a_background_task_
         assert client.head("/endless").status_code == 200
         assert client.get("/no-content").status_code == 204
         edge.log.wait_for("endless cancelled")
+        edge.log.wait_for("path=/endless .* ending=complete ")
         (gateway / "finish").touch()
         edge.log.wait_for("background finished")
 
