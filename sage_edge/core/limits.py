@@ -23,7 +23,7 @@ class Limits:
         max_message_bytes: of a WebSocket message, inflated.
         max_buffered_bytes: heads, bodies and answers that wait, of all connections from one address; what bounds its
             requests, too.
-        stream_window_bytes: what a client may send on a stream before it is read.
+        stream_window_bytes: what a client may send on a stream, or of a body over HTTP/1.1, before it is read.
         connection_window_bytes: the same on all streams of a connection.
         handshake_seconds: for TLS.
         header_seconds: for a request's head, from its first byte, and HTTP/2's preface.

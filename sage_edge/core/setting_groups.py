@@ -226,7 +226,7 @@ class LimitSettings(BaseModel):
         "clients.",
     )
     stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
-        2**20, description="What a client may send on an HTTP/2 stream before it is read."
+        2**20, description="What a client may send on an HTTP/2 stream, or of a body over HTTP/1.1, before it is read."
     )
     connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
         16 * 2**20, description="The same on all streams of a connection."

@@ -334,9 +334,10 @@ class Connection:
             self._socket.give_up_unsent()
             self.cut()
             return
-        if self._resumed is not None and self._socket.has_hung_up:
-            self._protocol.end_input()  # behind what is not read
-            self.wake()
+        if self._resumed is not None:
+            if self._socket.has_hung_up:
+                self._protocol.end_input()  # behind what is not read
+            self.wake()  # others of its address may have made room
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)

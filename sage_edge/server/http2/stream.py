@@ -233,6 +233,11 @@ class Stream:
         self.missing_bytes -= size_bytes
         return self.missing_bytes >= 0 and not (is_last and self.missing_bytes)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits for the application as may."""
+        return self.unread_bytes > 0 and (self.receive_window_bytes <= 0 or self._window.is_exhausted)
+
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
         """Whether the next piece of the body is awaited for too long.
 
