@@ -179,9 +179,9 @@ def serve(configuration: Configuration) -> None:
     leave_signals_to_parent()
     early_signals = EarlySignals()
     # What serves is imported by the commands that need it: the others answer sooner.
-    import structlog
     import trio
 
+    from sage_edge.app.log_context import bind_log_fields
     from sage_edge.server.activation import PassedSockets
     from sage_edge.server.logs import background_logs, is_on_terminal
     from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
@@ -211,7 +211,7 @@ def serve(configuration: Configuration) -> None:
             show_drain=show_drain,
         )
         if link is not None:
-            structlog.contextvars.bind_contextvars(worker=link.number)
+            bind_log_fields(worker=link.number)
             with _logged_faults():
                 plan = prepare(
                     configuration,

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from sage_edge.server.development_certificates import create_development_certificates
 from tests.kit.default_port import default_port
+from tests.kit.fork_server import UNMEASURED_WORKERS
 
 __all__ = ["default_port"]
 
@@ -31,4 +32,15 @@ def unmeasured_edges() -> Iterator[None]:
     """Edges as they are run: measuring coverage makes them half as fast, which load and attacks are not about."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def unmeasured_workers() -> Iterator[None]:
+    """Workers as they are run, under a supervisor whose coverage is measured: that of all others is enough for them.
+
+    It makes their starts twice as long, and tests of how workers start and end have hundreds of those.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(UNMEASURED_WORKERS, "1")
         yield

@@ -158,8 +158,7 @@ class _EdgePart:
 
     def want(self) -> None:
         """The application waits for the body."""
-        if self._exchange.want is not None:
-            self._exchange.want()
+        self._exchange.ask_for_body()
 
     def consume(self, size_bytes: int) -> None:
         """The application has received so much."""
@@ -185,7 +184,7 @@ class _EdgePart:
         if not self._exchange.is_congested:
             cost_bytes, self._owed_bytes = self._owed_bytes, 0
             self.restore_cost(cost_bytes)
-        elif self._owed_bytes + self._written.unreturned_bytes > WINDOW_BYTES:
+        elif self._owed_bytes + self._written.unreturned_bytes > WINDOW_BYTES and not self._exchange.is_client_gone:
             self._exchange.timeline.note_full()  # many small messages come to that before their bytes do
 
     def restore_cost(self, cost_bytes: int) -> None:

@@ -87,8 +87,8 @@ class Exchange(ABC):
         status: of the answer, 101 for an accepted WebSocket; 0 before it has begun.
         head_bytes: of the request, as it was sent.
         state_bytes: of memory, beside what any takes, for as long as it is open.
-        received_bytes: of the request's body, or of a WebSocket's messages.
-        sent_bytes: the same of the answer, as the server accepted it; none for HEAD.
+        received_bytes: of the request's body, or of a WebSocket's frames.
+        sent_bytes: the same of the answer, as its carrier accepted it; none for HEAD.
         has_begun: its application was started, so that the layers tell how it went.
         is_client_gone: the client left, maybe after it had all of its answer.
         cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
@@ -102,8 +102,7 @@ class Exchange(ABC):
         meter: where set, what happens to the answer is counted there.
         note_event: where set, called with each piece of an event stream as it is sent.
         answer_fields: added to the answer where the application does not set them.
-        want: set where the client sends its body only once it is asked for it; called when the application
-            waits for it (RFC 9110 section 10.1.1).
+        want: set while the client withholds its body until it is asked for it; asks (RFC 9110 section 10.1.1).
         grace_seconds: how long the application has to end at least, once it is to be cancelled.
         cancel_later: set by whoever runs the application: cancels it after the grace period.
         spare: set beside it: takes that back.
@@ -164,7 +163,7 @@ class Exchange(ABC):
     @property
     def passed_on_bytes(self) -> int:
         """Of what was sent, what is on its way, or will be: what waited when the answer was cut never is."""
-        return self.sent_bytes if self.cause is None else max(0, self.sent_bytes - self.waiting_bytes)
+        return self.sent_bytes if self.cause is None else self.sent_bytes - self.waiting_bytes
 
     @property
     def is_congested(self) -> bool:
@@ -187,14 +186,18 @@ class Exchange(ABC):
 
     # For the application's side.
 
+    def ask_for_body(self) -> None:
+        """The application waits: a client that withholds its body is asked for it, once, and owes it from then on."""
+        want, self.want = self.want, None
+        if want is not None:
+            want()
+
     async def receive(self) -> Message:
         """The application's `receive`."""
         while not self._inbox.has_message:
             if self.progress.is_complete and self.scope["type"] == "http":
                 return {"type": "http.disconnect"}
-            if self.want is not None:
-                want, self.want = self.want, None
-                want()
+            self.ask_for_body()
             if self._message_came is None:
                 self._message_came = self._new_event()
             await self._message_came.wait()
@@ -324,7 +327,8 @@ class Exchange(ABC):
             self.timeline.note_lost()
 
     def note_waiting(self, size_bytes: int) -> None:
-        """So much was accepted for the client and waits for its turn."""
+        """So much was accepted for the client and waits for its turn. Never more than was sent: both count it here."""
+        self.sent_bytes += size_bytes
         self.waiting_bytes += size_bytes
         if self.waiting_bytes > HIGH_WATER_BYTES:
             self.timeline.note_full()

@@ -123,7 +123,7 @@ class MetricsLayer:
             histogram = self.find_events(exchange).first_seconds
             self._eventless[key] += 1
         until = timeline.clock() if timeline.lost_at is None else timeline.lost_at
-        histogram.observe(until - timeline.received_at)
+        histogram.observe(until - timeline.awaited_since)
 
     def _find_kind(self, mount: str, protocol: str, method: str | None, status: int) -> _Kind:
         label = label_method(method)
@@ -173,7 +173,7 @@ class MetricsLayer:
                 self._in_flight[exchange] = sent_bytes
             if (awaited := timeline.awaited) is not None and timeline.lost_at is None:
                 wait = longest.of(exchange.mount, awaited)
-                wait.number = max(wait.number, timeline.clock() - timeline.received_at)
+                wait.number = max(wait.number, timeline.clock() - timeline.awaited_since)
 
 
 class _Kind:

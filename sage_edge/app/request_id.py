@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from time import time_ns
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.own_random import own_random
 from sage_edge.core.request_id import is_sane_request_id, new_request_id
 
@@ -58,5 +57,5 @@ class RequestIdLayer:
             exchange: Exchange = scope[EXCHANGE]
             identify(exchange)
             # For the task of this request alone, whose context is its own.
-            structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+            bind_log_fields(request_id=exchange.request_id)
         return self._application(scope, receive, send)

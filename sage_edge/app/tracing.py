@@ -11,10 +11,9 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Protocol
 
-import structlog
-
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.authority import read_authority
 from sage_edge.core.exchange import NO_MOUNT
 from sage_edge.core.printable import shorten
@@ -79,7 +78,7 @@ class TracingLayer:
         scope["headers"] = [*(field for field in headers if field[0] not in TRACE_FIELDS), *span.fields]
         exchange.trace_id = span.trace_id
         # For the task of this request alone, whose context is its own.
-        structlog.contextvars.bind_contextvars(trace_id=span.trace_id)
+        bind_log_fields(trace_id=span.trace_id)
         if span.is_recorded:
             exchange.when_done(partial(_end, span, method))
 

@@ -88,6 +88,11 @@ class ClientAccount:
         """Whether so little is buffered that some may be spent on what a client can do without."""
         return 2 * self.buffered_bytes < self._max_buffered_bytes
 
+    @property
+    def may_read_ahead(self) -> bool:
+        """The same of what is read before anybody asks for it, which many connections do at once."""
+        return 4 * self.buffered_bytes < self._max_buffered_bytes
+
 
 class Accounts:
     """The accounts of all client addresses that have a connection, or whose requests still run.

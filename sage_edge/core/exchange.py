@@ -215,7 +215,7 @@ class ResponseProgress:
         self._missing_bytes: int | None = None
         """Of the body, where its length was announced."""
         self.is_body_complete = False
-        self._is_bodiless = False
+        self.is_bodiless = False
         self._expects_trailers = False
         self._is_open = False  # as a WebSocket
 
@@ -225,7 +225,7 @@ class ResponseProgress:
 
         That can be before the answer is complete: middleware often sends the end as an empty message of its own.
         """
-        return self.is_complete or self._is_bodiless or (self._missing_bytes == 0 and not self._expects_trailers)
+        return self.is_complete or self.is_bodiless or (self._missing_bytes == 0 and not self._expects_trailers)
 
     @property
     def missing_bytes(self) -> int:
@@ -234,12 +234,12 @@ class ResponseProgress:
 
     def unstart(self) -> None:
         """Take back the start of the answer: it could not be sent."""
-        self.has_started = self._expects_trailers = self._is_open = self._is_bodiless = False
+        self.has_started = self._expects_trailers = self._is_open = self.is_bodiless = False
         self._missing_bytes = None
 
     def note_bodiless(self) -> None:
         """The answer is its head alone, whatever the application says of a body (RFC 9110 section 6.4.1)."""
-        self._is_bodiless = True
+        self.is_bodiless = True
 
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.

@@ -2,18 +2,24 @@
 
 Python's `logging` and structlog have one configuration each for a whole process, and a gateway sets them up as it
 likes: what the edge says must not go where that sends it, wait for it, or fall silent with it. So each line is handed
-to one function (`send_lines`). How lines look and where they go is `server.logs`.
+to one function (`send_lines`). Nor must it tell what a gateway has bound to structlog's context variables, as one on
+trio does in the very task whose end the edge tells: the edge has a variable of its own (`bind_fields`). How lines look
+and where they go is `server.logs`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Literal
 
 Level = Literal["debug", "info", "warning", "error"]
 TakeLine = Callable[[str, Level, dict[str, Any]], None]
 """Takes a logger's name, a level, and the fields, which are the taker's to change; `event` is what happened."""
+
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("sage_edge_log_fields", default=MappingProxyType({}))
 
 
 class EdgeLogger:
@@ -47,6 +53,17 @@ class EdgeLogger:
         """Tell what has failed; with an exception as `exc_info`, its traceback, too."""
         fields["event"] = event
         _take_line(self._name, "error", fields)
+
+
+def bind_fields(**fields: Any) -> None:
+    """Have every line of this context say these, too, from now on."""
+    _bound.set({**_bound.get(), **fields})
+
+
+def add_bound_fields(fields: dict[str, Any]) -> None:
+    """Add what is bound, for whoever takes a line: behind what it says itself, which counts."""
+    for name, value in _bound.get().items():
+        fields.setdefault(name, value)
 
 
 def send_lines(take_line: TakeLine) -> TakeLine:

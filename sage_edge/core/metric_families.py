@@ -57,11 +57,11 @@ class Metrics(Registry):
             "sage_edge_requests_in_flight", "Requests and WebSockets that have not ended.", "mount", "protocol"
         )
         self.received_bytes = counter(
-            "sage_edge_request_body_bytes", "Bytes of bodies and messages received.", "mount", "protocol"
+            "sage_edge_request_body_bytes", "Bytes of bodies and WebSocket frames received.", "mount", "protocol"
         )
         self.sent_bytes = counter(
             "sage_edge_response_body_bytes",
-            "Bytes of bodies and messages sent, without what was still waiting when an answer was cut.",
+            "Bytes of bodies and WebSocket frames sent, without what was still waiting when an answer was cut.",
             "mount",
             "protocol",
         )

@@ -31,7 +31,8 @@ class Problem:
         at: Unix time, in seconds.
         level: warning, error or critical.
         text: the line's event, and its reason.
-        worker: the number of the worker it comes from, or is about; None for the edge itself.
+        worker: the number of the worker it comes from, or is about; None for the edge itself. Never what a gateway
+            calls so.
         count: how many times; the time is the latest.
     """
 

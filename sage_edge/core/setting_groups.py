@@ -231,7 +231,7 @@ class LimitSettings(BaseModel):
         "balancer: all clients then share one address.",
     )
     stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
-        2**20, description="What a client may send on an HTTP/2 stream before it is read."
+        2**20, description="What a client may send on an HTTP/2 stream, or of an HTTP/1.1 body, before it is read."
     )
     connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
         16 * 2**20,

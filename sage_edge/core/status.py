@@ -100,7 +100,7 @@ class Traffic:
         requests: that have ended.
         failed: of these, answered with 5xx; not health's word that the edge is not ready.
         events: sent.
-        sent_bytes: of bodies and messages.
+        sent_bytes: of bodies and WebSocket frames.
     """
 
     name: str

@@ -36,6 +36,8 @@ class Timeline:
         began_at: its head was read.
         received_at: the last of it had come; its head, where it has no body, or was answered before all of that came.
         is_received: all of it has come.
+        unread_since: as much of the request waits for its application as may, and no more of it can come; None where
+            more may.
         first_byte_at: the head of the answer was sent; None before.
         first_event_at: the same of the first event of an event stream.
         waited_since: as much as may wait for the client to take what was sent; None where there is room for more.
@@ -57,12 +59,14 @@ class Timeline:
         "lost_at",
         "meter",
         "received_at",
+        "unread_since",
         "waited_since",
     )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.began_at = self.received_at = clock()
+        self.unread_since: float | None = None
         self.first_byte_at: float | None = None
         self.first_event_at: float | None = None
         self._gap_began_at = 0.0
@@ -78,6 +82,11 @@ class Timeline:
         self.is_received = True
         if self.first_byte_at is None:
             self.received_at = self.clock()
+
+    def note_unread(self) -> None:
+        """No more of the request can come before its application takes some of it. To be told now and then."""
+        if self.unread_since is None:
+            self.unread_since = self.clock()
 
     def note_start(self, *, is_event_stream: bool = False) -> None:
         """The head of the answer is sent."""
@@ -99,10 +108,17 @@ class Timeline:
 
     @property
     def awaited(self) -> Literal["head", "first_event"] | None:
-        """What of the answer is waited for, since `received_at`; None where that has come, or the request has not."""
+        """What of the answer its application is to send; None where that was sent, or the request is to come first."""
         if self.first_byte_at is None:
-            return "head" if self.is_received else None
+            return "head" if self.is_received or self.unread_since is not None else None
         return "first_event" if self.is_event_stream and not self.events else None
+
+    @property
+    def awaited_since(self) -> float:
+        """Since when that is."""
+        if self.unread_since is None or self.is_received or self.first_byte_at is not None:
+            return self.received_at
+        return self.unread_since
 
     def note_full(self) -> None:
         """The client has to take some of what waits for it, before more is sent."""

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sage_edge.core.errors import Fault
+from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.logger import EdgeLogger
-from sage_edge.server.certificates import CertificateInfo
+from sage_edge.server.certificates import CertificateInfo, file_fault
 from sage_edge.server.tls import TLSFiles, build_ssl_context, check_tls
 from sage_edge.server.tls_extension import ShownCertificate
 
 log = EdgeLogger(__name__)
 
+MOST_READINGS = 5
+FileStates = Sequence[object]
 ContextChooser = Callable[[str | None], ShownCertificate]
 """What a client is shown, by the server name that it asks for; None where it asks for none."""
 Names = Mapping[str, Sequence[str]]
@@ -86,16 +88,42 @@ class CertificateSet:
 def load_certificates(files: Sequence[TLSFiles], now: datetime) -> tuple[CertificateSet | None, list[Fault]]:
     """Read and check files, and make a set of them.
 
+    A file is read more than once, and a key from another file than its certificate's: where one has been changed or
+    replaced meanwhile, all are read again, for what was read may not belong together.
+
     Args:
         files: of each certificate, in order; at least one.
         now: the present, as an aware datetime.
 
     Returns:
         The set, or None and every fault found.
-
-    Raises:
-        EdgeError: a file was changed in between.
     """
+    for _ in range(MOST_READINGS):
+        before = file_states(files)
+        try:
+            found, faults = _load(files, now)
+        except EdgeError as error:
+            found, faults = None, list(error.faults)
+        if file_states(files) == before:
+            return found, faults
+    what = f"certificates were changed each time that they were read: {MOST_READINGS} times"
+    return None, [file_fault(what, "see what writes to them, again and again", setting="certfile")]
+
+
+def file_states(files: Sequence[TLSFiles]) -> FileStates:
+    """What is on disk: equal as long as no file has been changed and no other put in its place."""
+    return [_state(path) for each in files for path in each.paths]
+
+
+def _state(path: Path) -> object:
+    try:
+        found = path.stat()  # follows links
+    except OSError as error:
+        return error.errno
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _load(files: Sequence[TLSFiles], now: datetime) -> tuple[CertificateSet | None, list[Fault]]:
     faults: dict[str, Fault] = {}  # what several certificates share is one fault, not several
     groups: dict[frozenset[str], dict[str, tuple[TLSFiles, CertificateInfo]]] = {}
     for each in files:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -20,7 +19,14 @@ import trio
 from sage_edge.core.errors import EdgeError, Fault
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.certificate_faults import certificate_text
-from sage_edge.server.certificate_set import CertificateSet, Names, ServedCertificate, load_certificates
+from sage_edge.server.certificate_set import (
+    CertificateSet,
+    FileStates,
+    Names,
+    ServedCertificate,
+    file_states,
+    load_certificates,
+)
 from sage_edge.server.certificates import file_fault
 from sage_edge.server.tls import TLSFiles, expiry_warning, name_warning
 from sage_edge.server.tls_extension import ShownCertificate
@@ -36,8 +42,6 @@ ANSWER_SECONDS = 10.0
 """How long a file system may take to answer; a network's may never. What is asked then is given up, in its thread."""
 MOST_THREADS = 4
 """How many questions may hang: that many threads are left behind at most, and none of anybody else's."""
-
-FileStates = Sequence[object]
 
 
 class CertificateStore:
@@ -189,20 +193,11 @@ class CertificateStore:
             log.error("certificates not loaded, those in use stay", reason=fault.what, hint=fault.hint)
 
     def _look(self) -> FileStates:
-        return [_state(path) for each in self._files for path in each.paths]
+        return file_states(self._files)
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         with trio.fail_after(ANSWER_SECONDS):
             return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
-
-
-def _state(path: Path) -> object:
-    """What changes whenever a file does, or another is put in its place."""
-    try:
-        found = path.stat()  # follows links
-    except OSError as error:
-        return error.errno
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _unanswered() -> Fault:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange, is_health
+from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.forwarded import TrustedProxies
@@ -119,17 +119,17 @@ class Connection:
     async def run(self) -> None:
         """Serve until the connection ends. Raises nothing of its own faults: they are logged, once."""
         # Every log line of the connection's tasks has its number, a gateway's own lines among them.
-        with structlog.contextvars.bound_contextvars(connection=self._identifier):
-            self._context = contextvars.copy_context()
-            try:
-                await self._serve()
-            except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
-                log.debug("connection lost", error=repr(error))
-            except Exception as error:
-                log.error("connection failed", exc_info=error)
-            finally:
-                self._cut()
-                self._let_go()
+        bind_log_fields(connection=self._identifier)
+        self._context = contextvars.copy_context()
+        try:
+            await self._serve()
+        except (OSError, trio.TooSlowError, trio.ClosedResourceError) as error:
+            log.debug("connection lost", error=repr(error))
+        except Exception as error:
+            log.error("connection failed", exc_info=error)
+        finally:
+            self._cut()
+            self._let_go()
 
     async def _serve(self) -> None:
         name = None
@@ -236,7 +236,8 @@ class Connection:
 
     def drain(self, *, keeps_idle: bool = False) -> None:
         """Take no new requests, and end once those in flight are over; see `ConnectionProtocol`."""
-        self._opening.hurry()
+        if not keeps_idle:
+            self._opening.hurry()
         self._have_protocol(lambda protocol: protocol.drain(keeps_idle=keeps_idle))
 
     def end_if_idle(self) -> None:
@@ -333,9 +334,10 @@ class Connection:
             self._socket.give_up_unsent()
             self.cut()
             return
-        if self._resumed is not None and self._socket.has_hung_up:
-            self._protocol.end_input()  # behind what is not read
-            self.wake()
+        if self._resumed is not None:
+            if self._socket.has_hung_up:
+                self._protocol.end_input()  # behind what is not read
+            self.wake()  # others of its address may have made room
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer
         self._protocol.check_time(now)

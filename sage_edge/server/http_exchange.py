@@ -66,7 +66,6 @@ class AnsweringExchange(Exchange):
 
     def _write_between_events(self, data: bytes) -> None:
         if not (self.waiting_bytes or self.is_client_gone or self.progress.is_body_complete):
-            self.sent_bytes += len(data)
             self._carrier.write(data, is_last=False)
 
     def _start(self, status: int, fields: Fields, names: Mapping[bytes, bytes]) -> None:
@@ -80,12 +79,12 @@ class AnsweringExchange(Exchange):
             raise
         if not self._has_body:
             self.expect_end()
-        is_event_stream = _is_event_stream(names)
+        is_event_stream = self._has_body and _is_event_stream(names)
         self.timeline.note_start(is_event_stream=is_event_stream)
         if is_event_stream:
             if self.meter is not None:
                 self.timeline.meter = self.meter.find_events(self)
-            is_closed = not self._has_body or b"content-encoding" in names or b"content-length" in names
+            is_closed = b"content-encoding" in names or b"content-length" in names
             for callback in self._when_event_stream:
                 callback(self, None if is_closed else self._write_between_events)
 
@@ -103,7 +102,6 @@ class AnsweringExchange(Exchange):
             if is_last:
                 self._abort()  # its end would be a lie
                 return
-        self.sent_bytes += len(data)
         if data or is_last:
             try:
                 self._carrier.write(data, is_last=is_last)
@@ -163,13 +161,15 @@ class HTTPExchange(AnsweringExchange):
 
     def end(self) -> None:
         """The application has ended; an incomplete answer is cut."""
-        if not self.progress.is_complete and not self.is_client_gone:
+        progress = self.progress
+        if not (progress.is_complete or progress.is_bodiless or self.is_client_gone):
             self._abort()
         self.finish()
         self._carrier = NO_CARRIER
 
     def consume(self, size_bytes: int) -> None:
         """The application has taken so much of the body."""
+        self.timeline.unread_since = None
         self._carrier.credit(size_bytes)
 
     def _add_trailers(self, fields: Fields) -> None:

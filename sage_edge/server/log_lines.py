@@ -29,7 +29,7 @@ render_json = JSONRenderer()
 class TextRenderer:
     """Makes lines for people: time, level, what happened, who says so, and the other fields as they come.
 
-    Nothing of a value is for a terminal to obey, or looks like a line of its own.
+    Nothing of a name or value is for a terminal to obey, or looks like a line of its own.
 
     Args:
         has_colors: whether they are for a terminal.
@@ -64,13 +64,14 @@ class TextRenderer:
         key, equals, reset = self._key, self._equals, self._reset
         for name, value in fields.items():
             shown = value if type(value) is str and _is_plain(value) else _show(value)
-            parts.append(f"{key}{name}{equals}{shown}{reset}")
+            # A name may be a client's, too: a gateway may log the keys of a body.
+            parts.append(f"{key}{name if name.isidentifier() else _show(name)}{equals}{shown}{reset}")
         return " ".join(filter(None, parts)).rstrip(" ") + _SEPARATOR.join(blocks)
 
 
 def _show(value: object) -> str:
     if not isinstance(value, str):
-        return repr(value)
+        return escape_unprintable(repr(value))
     shown = escape_unprintable(value)
     return repr(shown) if _is_quoted(shown) else str(shown)
 

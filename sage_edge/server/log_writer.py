@@ -107,11 +107,6 @@ class LogWriter:
             if len(self._lines) == 1:
                 self._changed.notify()
 
-    def drop(self) -> None:
-        """Count a line that could not be made. Any thread may."""
-        with self._changed:
-            self.dropped += 1
-
     def show(self, line: str) -> None:
         """Show a line on the terminal that the next one, or the next of the log, takes the place of.
 

@@ -21,7 +21,7 @@ from structlog.typing import Processor
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
-from sage_edge.core.logger import Level, TakeLine, send_lines
+from sage_edge.core.logger import EdgeLogger, Level, TakeLine, add_bound_fields, send_lines
 from sage_edge.core.problems import Problem, Problems, describe_problem, leave_out_arguments
 from sage_edge.core.settings import Settings
 from sage_edge.server.log_lines import TextRenderer, render_json
@@ -29,6 +29,9 @@ from sage_edge.server.log_writer import LogWriter
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The least severe first."""
+
+UNFORMATTED = "a log line could not be formatted"
+"""What is said in its place."""
 
 add_time = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
@@ -131,10 +134,17 @@ class _EdgeLines:
         self._silent = silent
 
     def __call__(self, logger: str, level: Level, fields: dict[str, Any]) -> None:
-        """Take one."""
+        """Take one. Raises nothing: who logs has a connection to serve, say."""
         if level not in self._wanted or logger == self._silent:
             return
-        structlog.contextvars.merge_contextvars(None, level, fields)
+        try:
+            self._take(logger, level, fields)
+        except Exception as error:
+            with suppress(Exception):
+                self._take(logger, "error", {"event": UNFORMATTED, "reason": type(error).__name__})
+
+    def _take(self, logger: str, level: Level, fields: dict[str, Any]) -> None:
+        add_bound_fields(fields)
         if self._problems is not None and level in ("warning", "error"):
             text = describe_problem(str(fields["event"]), fields)
             self._problems.note(Problem(time.time(), level, text, fields.get("worker")))
@@ -175,11 +185,12 @@ class WriterHandler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record's line, or drop it."""
+        """Queue a record's line, or say in its place what was wrong with it."""
         try:
             line = self.format(record)
-        except Exception:  # a library's faulty line; the standard way would print a traceback, and wait for that
-            self._writer.drop()
+        except Exception as error:  # the standard way would print a traceback, and wait for that
+            at = f"{record.filename}:{record.lineno}"
+            EdgeLogger(record.name).warning(UNFORMATTED, reason=type(error).__name__, at=at)
         else:
             self._writer.put(line)
 
@@ -196,15 +207,17 @@ class ProblemHandler(logging.Handler):
         self._problems = problems
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line: the edge's own have fields, others are text."""
-        if isinstance(record.msg, dict):
-            fields = record.msg
-            text = describe_problem(str(fields["event"]), fields)
-            worker = fields.get("worker")
-        else:
-            text, worker = str(record.msg), None
-            text = describe_problem(leave_out_arguments(text) if record.args else text, {})
-        self._problems.note(Problem(record.created, record.levelname.lower(), text, worker))
+        """Take a line. One that cannot be told raises nothing where it was logged: the log has it, or says so."""
+        with suppress(Exception):
+            self._problems.note(Problem(time.time(), record.levelname.lower(), _describe(record)))
+
+
+def _describe(record: logging.LogRecord) -> str:
+    """Structlog's lines have fields, others are text. A worker in them is none of the edge's."""
+    if isinstance(record.msg, dict) and hasattr(record, "_logger"):  # as structlog's formatter knows its own
+        return describe_problem(str(record.msg["event"]), record.msg)
+    text = str(record.msg)
+    return describe_problem(leave_out_arguments(text) if record.args else text, {})
 
 
 def is_on_terminal() -> bool:

@@ -25,7 +25,7 @@ from sage_edge.server.transport import TLSTransport
 log = EdgeLogger(__name__)
 
 LAST_OPENING_SECONDS = 3.0
-"""How long a connection has to come to its protocol once the drain has begun."""
+"""How long a connection has to come to its protocol once all of them are to end."""
 
 
 class Opening:
@@ -46,7 +46,7 @@ class Opening:
         self._scope = trio.CancelScope()
 
     def hurry(self) -> None:
-        """The edge drains: there is less time from now on."""
+        """The edge ends: there is less time from now on."""
         self._limit_seconds = min(self._limit_seconds, LAST_OPENING_SECONDS)
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + LAST_OPENING_SECONDS)
 

@@ -76,7 +76,6 @@ class WebSocketExchange(AnsweringExchange):
         if kind == "websocket.send":
             self.progress.note(message)
             self._session.send(message)
-            self.sent_bytes += _size_bytes(message)
             self._flush()
         elif kind == "websocket.accept":
             self.progress.note(message)
@@ -112,6 +111,7 @@ class WebSocketExchange(AnsweringExchange):
                 self._refuse_early_bytes()
             return
         if data:
+            self.received_bytes += len(data)
             self._undecoded.append(data)
             self._uncredited_bytes += len(data)
             self._decode()
@@ -211,7 +211,6 @@ class WebSocketExchange(AnsweringExchange):
                     super().lose_client()
                     return
                 size_bytes = received_cost_bytes(message)
-                self.received_bytes += _size_bytes(message)
                 self._untaken_bytes += size_bytes
                 self._account.buffered_bytes += size_bytes
                 self.deliver(message)
@@ -249,8 +248,3 @@ class WebSocketExchange(AnsweringExchange):
         self._carrier.start(400, complete_fields([(b"content-length", b"0")], identify(self)), is_last=True)
         self._has_closed = True
         self.lose_client()
-
-
-def _size_bytes(message: Message) -> int:
-    """Of what a message says, in UTF-8 where it is text."""
-    return len(message.get("bytes") or (message.get("text") or "").encode())

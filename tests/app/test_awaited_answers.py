@@ -94,6 +94,17 @@ async def test_nobody_waits_before_the_request_has_come_nor_once_its_client_has_
     assert requests.longest == {}
 
 
+async def test_a_body_that_the_gateway_does_not_take_is_its_own_wait(requests: Requests) -> None:
+    exchange = await requests.begin(is_whole=False)
+    requests.now += MINUTE
+    exchange.timeline.note_unread()
+    requests.now += 1
+    assert requests.longest == {"head": 1}
+    exchange.lose_client()
+    exchange.end()
+    assert (requests.given_up, requests.times("first_byte")) == ({"head": 1}, (1, 1))
+
+
 @pytest.mark.parametrize("cause", [cause for cause in Cause if cause is not Cause.ERROR])
 @pytest.mark.parametrize(
     ("has_head", "awaited", "name"), [(False, "head", "first_byte"), (True, "first_event", "first_event")]

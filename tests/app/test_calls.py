@@ -165,6 +165,7 @@ async def test_a_body_that_its_client_withholds_is_asked_for_once_when_the_appli
         may_read.open()
     assert exchange.body == b"in parts"
     assert asked == [True]
+    assert exchange.want is None, "the server would go on as if its client waited to be asked"
 
 
 async def test_a_body_that_comes_unasked_is_not_asked_for(place: Place) -> None:

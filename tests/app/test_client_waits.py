@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import suppress
 
 import pytest
@@ -10,6 +12,7 @@ import trio
 from sage_edge.app.asgi import Receive, Scope, Send
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES
 from sage_edge.app.metrics import MetricsLayer
+from sage_edge.core.exchange import WINDOW_BYTES
 from sage_edge.core.metric_families import Metrics
 from tests.app.conftest import Place
 from tests.kit.asgi_calls import WAIT_SECONDS, request, response_body, response_start
@@ -99,6 +102,38 @@ async def test_it_is_counted_when_the_client_leaves(place: Place) -> None:
         call.exchange.lose_client()
         calling.cancel_scope.cancel()
     assert call.waits == (1, MINUTE)
+
+
+async def test_it_does_not_begin_once_the_client_has_left(bridged: Place) -> None:
+    # A gateway in a thread of its own sends on until it has heard of that.
+    may_go_on, may_end, has_sent = bridged.new_gate(), bridged.new_gate(), threading.Event()
+
+    async def send_until_held(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start())
+        await send(response_body(bytes(HIGH_WATER_BYTES), more_body=True))
+        await may_go_on.wait()
+        rest = asyncio.ensure_future(send(response_body(bytes(WINDOW_BYTES - HIGH_WATER_BYTES), more_body=True)))
+        await asyncio.sleep(0)
+        has_sent.set()
+        with suppress(OSError):
+            await rest
+        await may_end.wait()
+
+    metrics = Metrics()
+    exchange = RecordingExchange(request())
+    exchange.block()
+    async with trio.open_nursery() as calling:
+        calling.start_soon(exchange.run, MetricsLayer(bridged.mount(send_until_held), metrics))
+        await bridged.settle()
+        assert exchange.is_congested
+        assert exchange.timeline.waited_since is None
+        may_go_on.open()
+        assert has_sent.wait(WAIT_SECONDS), "in the meantime the edge takes nothing"
+        exchange.lose_client()
+        await bridged.settle()
+        ((_, waiting),) = metrics.snapshot()["sage_edge_answers_waiting_for_client"]
+        assert waiting == 0
+        may_end.open()
 
 
 def test_it_lasts_until_half_of_the_room_is_free_and_is_one_until_then() -> None:

@@ -122,8 +122,9 @@ async def test_none_is_sent_once_the_client_has_gone(autojump_clock: trio.testin
     assert carrier.pieces == []
 
 
-async def test_what_is_sent_is_counted(autojump_clock: trio.testing.MockClock) -> None:
-    exchange = HTTPExchange(http_scope(), trio.Event, RecordingCarrier())
+async def test_it_counts_as_sent_and_not_as_an_event(autojump_clock: trio.testing.MockClock) -> None:
+    carrier = RecordingCarrier()
+    exchange = carrier.exchange = HTTPExchange(http_scope(), trio.Event, carrier)
     async with beating(streaming(EVENT, 15.0)) as layer:
         await layer(exchange.scope, exchange.receive, exchange.send)
     assert exchange.sent_bytes == len(EVENT + COMMENT)

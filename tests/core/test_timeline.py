@@ -47,6 +47,24 @@ def test_the_first_event_is_measured_from_when_the_request_had_come_whole(clock:
     assert (timeline.began_at, timeline.received_at) == (100, 120)
 
 
+def test_an_answer_is_waited_for_once_its_request_can_come_no_further(clock: Clock, timeline: Timeline) -> None:
+    assert timeline.awaited is None
+    clock.now += 20
+    timeline.note_unread()
+    clock.now += 1
+    timeline.note_unread()
+    assert (timeline.awaited, timeline.awaited_since) == ("head", 120)
+    timeline.note_received()
+    assert (timeline.awaited, timeline.awaited_since) == ("head", 121)
+
+
+def test_an_answer_that_begins_meanwhile_is_measured_from_the_head(clock: Clock, timeline: Timeline) -> None:
+    clock.now += 20
+    timeline.note_unread()
+    timeline.note_start(is_event_stream=True)
+    assert (timeline.awaited, timeline.awaited_since) == ("first_event", 100)
+
+
 def test_an_answer_that_begins_before_its_request_has_come_is_measured_from_the_head(
     clock: Clock, timeline: Timeline
 ) -> None:

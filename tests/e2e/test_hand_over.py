@@ -17,6 +17,8 @@ from tests.kit.edge import Edge, run_edge, running_edge
 from tests.kit.eventually import eventually
 from tests.server.test_run import wait_until_closed
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 GATEWAY = r"""
 import asyncio, os, pathlib
 

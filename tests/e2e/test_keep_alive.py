@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
 
 from sage_edge.server.http1.connection import FAREWELL_SECONDS
+from sage_edge.server.opening import LAST_OPENING_SECONDS
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
+
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
 GATEWAY = """
 import os
@@ -87,6 +92,22 @@ def test_a_rolling_restart_fails_no_client_that_thinks(gateway: Path) -> None:
         assert [client.failures for client in clients] == [[]] * CLIENTS
         assert edge.stop() == 0
     assert "streams cut" not in edge.log.text
+
+
+def test_a_rolling_restart_waits_for_slow_handshakes(gateway: Path, certificates: Path) -> None:
+    options = ("--gateway", "kept:app", "--workers", "2", "--handshake-seconds", "60")
+    with ExitStack() as stack:
+        edge = stack.enter_context(running_edge(*options, certificates=certificates, cwd=gateway))
+        edge.log.wait_for("worker ready", count=2)
+        opened = [socket.create_connection(("127.0.0.1", edge.port), WAIT_SECONDS) for _ in range(CLIENTS)]
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for("restarted workers")
+        time.sleep(LAST_OPENING_SECONDS + 0.5)  # what a worker gives them that ends for good
+        for sock in opened:
+            slow = stack.enter_context(edge.ssl_context("http/1.1").wrap_socket(sock, server_hostname="localhost"))
+            slow.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert slow.recv(12) == b"HTTP/1.1 200"
+        assert edge.stop() == 0
 
 
 def test_a_worker_that_waits_for_a_client_that_thinks_does_not_hold_up_the_end_of_the_edge(gateway: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.e2e.test_worker_faults import is_refused
 from tests.e2e.test_worker_leaving import gateway as gateway
@@ -17,6 +18,8 @@ from tests.e2e.test_worker_leaving import rest_of, running_workers, stream
 from tests.e2e.test_workers import find_pids
 from tests.kit.edge import WAIT_SECONDS, running_edge
 from tests.kit.eventually import eventually
+
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
 REFUSED_SECONDS = 20.0
 """Less than what a worker that hangs lives for; far more than the others are waited for."""

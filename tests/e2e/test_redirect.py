@@ -17,6 +17,8 @@ import pytest
 from sage_edge.server.proxy_protocol import LOCAL_HEADER
 from tests.kit.edge import WAIT_SECONDS, Edge, run_edge, running_edge
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 HSTS = "strict-transport-security"
 GATEWAY = r"""
 async def app(scope, receive, send):

@@ -19,6 +19,8 @@ from tests.e2e.test_listening import is_healthy
 from tests.kit.edge import PROJECT, clean_environment, edge_command, run_edge, running_edge
 from tests.kit.lifespan_source import WAITING_LIFESPAN
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 GATEWAY = (
     WAITING_LIFESPAN
     + r"""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fuzz.soak import soak, soaked_edge
+
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
 SECONDS = 20.0
 

@@ -19,6 +19,8 @@ from tests.e2e.test_workers import ask, find_pids, gateway, running_workers
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 __all__ = ["gateway"]
 
 FORKING = """

@@ -17,6 +17,8 @@ from tests.e2e.test_workers import find_pids
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
+
 GATEWAY = r"""
 import asyncio, os, pathlib
 

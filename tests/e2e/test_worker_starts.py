@@ -10,11 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.e2e.test_worker_leaving import ask, rest_of, running_workers, stream
 from tests.e2e.test_worker_leaving import gateway as gateway
 from tests.e2e.test_workers import find_pids
 from tests.kit.edge import WAIT_SECONDS, Edge, clean_environment, run_edge, running_edge, running_process
+
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
 BROKEN = "import pathlib\nif pathlib.Path('broken').exists(): raise RuntimeError('broken on purpose')\n"
 KILLED_ONCE = """

@@ -6,9 +6,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from structlog.contextvars import merge_contextvars
-
-from sage_edge.core.logger import Level, send_lines
+from sage_edge.core.logger import Level, add_bound_fields, send_lines
 
 
 @contextmanager
@@ -16,14 +14,14 @@ def captured_logs(*, has_context: bool = False) -> Iterator[list[MutableMapping[
     """The fields of each line, its level among them.
 
     Args:
-        has_context: those that are bound to the context, too.
+        has_context: those that the edge has bound to the context, too.
     """
     entries: list[MutableMapping[str, Any]] = []
 
     def take_line(logger: str, level: Level, fields: dict[str, Any]) -> None:
-        entries.append({**fields, "log_level": level})
         if has_context:
-            merge_contextvars(None, level, entries[-1])
+            add_bound_fields(fields)
+        entries.append({**fields, "log_level": level})
 
     before = send_lines(take_line)
     try:

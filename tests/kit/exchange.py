@@ -117,7 +117,6 @@ class RecordingExchange(Answer, Exchange):
             self.status = message.get("status") or {"websocket.accept": 101}.get(kind, self.status)
             if kind == "websocket.close":
                 self.status = self.status or 403
-            self.sent_bytes += body_bytes(message)
             self.note_waiting(self._wire_bytes(message))
             self._unwritten.append(message.copy())
             self._write_more()

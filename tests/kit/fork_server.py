@@ -30,6 +30,8 @@ import sage_edge
 from sage_edge.core.own_random import own_random
 
 REQUEST_BYTES = MOST_DESCRIPTORS = 1 << 20
+UNMEASURED_WORKERS = "TESTS_UNMEASURED_WORKERS"
+"""Name of the variable of an edge whose coverage is measured, and that of its workers is not."""
 NOT_IMPORTED_BY_SERVE = ("sage_edge.__main__", "sage_edge.demo", "sage_edge.server.tracing")
 
 
@@ -163,6 +165,8 @@ def _become_edge(
     os.chdir(directory)
     own_random.seed()
     coverage.process_startup()
+    if os.environ.pop(UNMEASURED_WORKERS, None):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     sys.path[0] = directory
     sys.argv[1:] = arguments
     runpy.run_module("sage_edge", run_name="__main__", alter_sys=True)

@@ -65,6 +65,21 @@ def test_an_answer_without_a_body_may_say_how_long_another_is(protocol: str, sta
 
 
 @both_protocols
+@pytest.mark.parametrize(("status", "method"), [(204, "GET"), (304, "GET"), (200, "HEAD")])
+def test_an_answer_without_a_body_is_complete_whatever_its_application_goes_on_with(
+    protocol: str, status: int, method: str
+) -> None:
+    asked = ask(protocol, method=method)
+    exchange = asked.exchange
+    exchange.write(start(status, (b"content-type", b"text/event-stream")))
+    exchange.write(body(b"data: token\n\n", more=True))
+    assert exchange.timeline.awaited is None, "no event is to come"
+    asked.end()
+    assert asked.take().is_whole
+    assert exchange.ending == "complete"
+
+
+@both_protocols
 def test_trailers_of_several_messages_are_sent_together(protocol: str) -> None:
     asked = ask(protocol)
     asked.exchange.write(start(trailers=True))

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
 
+from sage_edge.server import tls
 from sage_edge.server.certificate_set import CertificateSet, load_certificates
+from sage_edge.server.certificates import parse_certificates
 from sage_edge.server.tls import TLSFiles
 from tests.kit.captured_logs import captured_logs
 from tests.kit.handshake import client_context, shake_hands
@@ -136,3 +139,38 @@ def test_sessions_are_resumed_with_the_same_set_and_not_with_the_next(
     made_anew = shake_hands(after, client, session=first.client.session).client
     assert not made_anew.session_reused
     assert made_anew.version() == first.client.version()
+
+
+def test_a_pair_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = write_pair(tmp_path, authority, "localhost")
+    next_one = write_pair(tmp_path, authority, "localhost", stem="next-")
+    assert served.keyfile is not None
+    assert next_one.keyfile is not None
+
+    def parse_and_replace(pem: bytes, path: Path, *, setting: str | None = None) -> list[x509.Certificate]:
+        if next_one.certfile.exists():
+            next_one.certfile.replace(served.certfile)
+            next_one.keyfile.replace(served.keyfile)
+        return parse_certificates(pem, path, setting=setting)
+
+    monkeypatch.setattr(tls, "parse_certificates", parse_and_replace)
+    found = load([served])
+    assert shown_serial(found, "localhost") == serial_of(served.certfile)
+    assert found.certificates[0].info.pem in served.certfile.read_text()
+
+
+def test_a_pair_that_is_replaced_again_and_again_is_refused(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = write_pair(tmp_path, authority, "localhost")
+
+    def parse_and_touch(pem: bytes, path: Path, *, setting: str | None = None) -> list[x509.Certificate]:
+        path.touch()
+        return parse_certificates(pem, path, setting=setting)
+
+    monkeypatch.setattr(tls, "parse_certificates", parse_and_touch)
+    found, faults = load_certificates([served], datetime.now(UTC))
+    assert found is None
+    assert ["changed each time that they were read" in fault.what for fault in faults] == [True]

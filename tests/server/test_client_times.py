@@ -17,10 +17,14 @@ from tests.kit.http1_client import HTTP1Client
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import data_frame, reset_frame, settings_frame
 from tests.kit.meter import RecordingMeter
-from tests.kit.protocol_host import body, start
+from tests.kit.protocol_host import body, receive, start
 
 EVENT_STREAM = (b"content-type", b"text/event-stream")
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+POST_TO_BE_ASKED_FOR = POST[:-2] + b"Expect: 100-continue\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+PIECE_BYTES = 16 * 1024
+"""As a frame may have it; four of them are no less than the smallest window."""
 
 Send = Callable[[bytes], None]
 
@@ -63,6 +67,52 @@ class TestBody:
         exchange.write(start())
         send(b"abcd")
         assert timeline.received_at == began_at
+
+
+@pytest.mark.parametrize("protocol", ["1.1", "2"])
+def test_a_body_that_its_client_withholds_is_due_from_when_it_was_asked_for(protocol: str) -> None:
+    client = HTTP2Client(body_seconds=60) if protocol == "2" else HTTP1Client(body_seconds=60)
+    if isinstance(client, HTTP2Client):
+        _, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
+    else:
+        exchange = client.ask(POST_TO_BE_ASKED_FOR)
+    client.wait(600)
+    assert receive(exchange) is None
+    client.wait(60)
+    assert not exchange.is_client_gone
+    client.wait(1)
+    assert exchange.cause is Cause.STALLED
+
+
+@pytest.mark.parametrize("client_class", [HTTP1Client, HTTP2Client])
+def test_a_request_waits_for_its_application_once_no_more_of_its_body_may_come(
+    client_class: type[HTTP1Client | HTTP2Client],
+) -> None:
+    client = client_class(stream_window_bytes=4 * PIECE_BYTES)
+    if isinstance(client, HTTP2Client):
+        stream_id, exchange = client.ask(method=b"POST", end=False)
+        piece = data_frame(stream_id, bytes(PIECE_BYTES))
+    else:
+        exchange, piece = client.ask(UPLOAD), bytes(PIECE_BYTES)
+    for _ in range(4):
+        client.wait(1)
+        assert exchange.timeline.awaited is None
+        client.send(piece)
+    client.wait(1)
+    assert exchange.timeline.awaited == "head"
+    receive(exchange)
+    client.wait(1)
+    assert exchange.timeline.awaited is None
+
+
+def test_a_stream_waits_for_its_application_once_its_connection_may_send_no_more() -> None:
+    client = HTTP2Client(connection_window_bytes=4 * PIECE_BYTES)
+    streams = [client.ask(method=b"POST", end=False) for _ in range(5)]
+    for stream_id, _ in streams[:4]:
+        client.send(data_frame(stream_id, bytes(PIECE_BYTES)))
+    client.wait(1)
+    awaited = [exchange.timeline.awaited for _, exchange in streams]
+    assert awaited == ["head"] * 4 + [None], "of the last nothing has come"
 
 
 def stream_events(client: HTTP2Client) -> tuple[int, Exchange, EventMeter]:

@@ -16,6 +16,8 @@ from tests.kit.raw_http1 import raw_http1
 
 SIZE_BYTES = 8_000_000
 """More than an answer's head."""
+UPLOAD_BYTES = 1_000_000
+"""More than a socket's buffer takes in whose bytes are not read, and as much as a prompt with an image may have."""
 
 GATEWAY = f"""
 import asyncio, os, sys
@@ -33,8 +35,16 @@ async def app(scope, receive, send):
         while not os.path.exists("finish"):
             await asyncio.sleep(0.01)
         return
+    if scope["path"] == "/unread":
+        say("unread begun")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            say("unread cancelled")
+            raise
     if scope["path"] == "/endless":
-        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        fields = [(b"content-type", b"text/event-stream")]
+        await send({{"type": "http.response.start", "status": 200, "headers": fields}})
         try:
             while True:
                 await send({{"type": "http.response.body", "body": b"piece", "more_body": True}})
@@ -86,6 +96,11 @@ def read_into_the_body(sock: socket.socket) -> bytes:
 
 def ask(path: str, *, version: str = "1.1", connection: str = "keep-alive") -> bytes:
     return f"GET {path} HTTP/{version}\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+def upload(size_bytes: int, missing_bytes: int = 0) -> bytes:
+    length = b"Content-Length: %d\r\n\r\n" % (size_bytes + missing_bytes)
+    return b"POST /unread HTTP/1.1\r\nHost: localhost\r\n" + length + bytes(size_bytes)
 
 
 def is_served(edge: Edge) -> bool:
@@ -144,8 +159,36 @@ def test_an_endless_answer_to_a_head_ends_after_the_grace_and_a_background_task_
         assert client.head("/endless").status_code == 200
         assert client.get("/no-content").status_code == 204
         edge.log.wait_for("endless cancelled")
+        edge.log.wait_for("path=/endless .* ending=complete ")
         (gateway / "finish").touch()
         edge.log.wait_for("background finished")
+
+
+@pytest.mark.parametrize("missing_bytes", [0, 1], ids=["whole", "within its body"])
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plaintext", "tls"])
+def test_a_client_that_leaves_behind_a_large_body_is_missed_though_nobody_reads_that(
+    gateway: Path, certificates: Path, is_tls: bool, missing_bytes: int
+) -> None:
+    options = ("--gateway", "halves:app")
+    with (
+        running_edge(*options, certificates=certificates if is_tls else None, cwd=gateway) as edge,
+        raw_http1(edge) as sock,
+    ):
+        sock.sendall(upload(UPLOAD_BYTES, missing_bytes))
+        edge.log.wait_for("unread begun")
+        sock.shutdown(socket.SHUT_WR)
+        edge.log.wait_for("unread cancelled")
+
+
+def test_a_client_that_leaves_is_missed_once_others_of_its_address_have_made_room_for_its_body(gateway: Path) -> None:
+    options = ("--gateway", "halves:app", "--max-buffered-bytes", "1048576")
+    with running_edge(*options, cwd=gateway) as edge, raw_http1(edge) as first, raw_http1(edge) as second:
+        for count, sock in enumerate((first, second), 1):
+            sock.sendall(upload(200_000))  # a quarter of what may wait has room for one of them
+            edge.log.wait_for("unread begun", count=count)
+        second.shutdown(socket.SHUT_WR)
+        first.shutdown(socket.SHUT_WR)
+        edge.log.wait_for("unread cancelled", count=2)
 
 
 def test_an_application_that_goes_on_without_its_client_takes_up_its_connection(gateway: Path) -> None:

@@ -11,6 +11,7 @@ from tests.kit.http2_frames import PREFACE
 from tests.kit.protocol_host import body, read_body, receive, respond, start
 
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost:"
 
 
@@ -246,8 +247,8 @@ def test_trailers_are_for_clients_that_ask_for_them_and_others_have_the_end_of_t
 
 
 def test_a_body_that_comes_by_the_byte_counts_for_what_its_pieces_take_in_memory() -> None:
-    client = HTTP1Client()
-    exchange = client.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+    client = HTTP1Client(stream_window_bytes=65_535)
+    exchange = client.ask(UPLOAD)
     pieces = 0
     while client.connection.may_read:
         client.send(b"x")
@@ -263,13 +264,44 @@ def test_a_body_that_comes_by_the_byte_counts_for_what_its_pieces_take_in_memory
     assert client.host.account.buffered_bytes == 0
 
 
-def test_one_read_may_wait_however_large_it_is() -> None:
-    client = HTTP1Client()
-    client.ask(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
+def test_as_much_of_a_body_is_read_as_of_a_stream() -> None:
+    client = HTTP1Client(stream_window_bytes=200_000)
+    exchange = client.ask(UPLOAD)
+    client.send(bytes(200_000 - 256))
+    assert client.connection.may_read
+    client.send(b"x")
+    assert not client.connection.may_read
+    assert len(read_body(exchange)) == 200_000 - 255
+    assert client.connection.may_read
+
+
+def test_one_read_may_wait_however_large_it_is_and_no_more_where_much_waits_for_its_address() -> None:
+    client = HTTP1Client(max_buffered_bytes=2**20)
+    client.host.account.buffered_bytes += 2**18  # of its other connections
+    exchange = client.ask(UPLOAD)
     client.send(bytes(64 * 1024))
     assert client.connection.may_read
     client.send(b"x")
     assert not client.connection.may_read
+    wakes = client.host.wakes
+    receive(exchange)
+    assert client.connection.may_read
+    assert client.host.wakes == wakes + 1
+
+
+def test_a_body_is_read_on_when_its_application_reads_though_others_of_its_address_made_the_room() -> None:
+    client = HTTP1Client(max_buffered_bytes=2**20)
+    exchange = client.ask(UPLOAD)
+    for _ in range(3):
+        client.send(bytes(50_000))
+    assert client.connection.may_read
+    client.host.account.buffered_bytes += 2**18
+    assert not client.connection.may_read
+    client.host.account.buffered_bytes -= 2**18
+    wakes = client.host.wakes
+    receive(exchange)
+    assert client.connection.may_read
+    assert client.host.wakes == wakes + 1
 
 
 def test_what_came_before_another_protocol_is_its_own_to_account_for() -> None:

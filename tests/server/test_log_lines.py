@@ -52,7 +52,8 @@ FIELDS = st.fixed_dictionaries(
 
 
 def render_as_structlog_does(fields: dict[str, Any], *, has_colors: bool) -> str:
-    """The same line by structlog's renderer, of values made harmless before."""
+    """The same line by structlog's renderer, of names and values made harmless before."""
+    fields = {repr(name) if " " in name else name: value for name, value in fields.items()}
     for name, value in fields.items():
         if not isinstance(value, str):
             continue
@@ -70,6 +71,24 @@ def render_as_structlog_does(fields: dict[str, Any], *, has_colors: bool) -> str
 def test_a_line_of_text_is_what_structlog_makes_of_it(has_colors: bool, fields: dict[str, Any]) -> None:
     line = TextRenderer(has_colors=has_colors)(None, "info", dict(fields))
     assert line == render_as_structlog_does(dict(fields), has_colors=has_colors)
+
+
+class Forger:
+    """Looks as it likes."""
+
+    def __repr__(self) -> str:
+        return f"<a{FORGED}>"
+
+
+FORGED = "\n2026-01-01T00:00:00.000000Z [info] request [sage_edge.access] status=200\x1b[2J\u202e"
+
+
+def test_neither_a_name_nor_what_an_object_looks_like_passes_for_a_line_or_for_other_fields() -> None:
+    fields = {"event": "unknown", f"a{FORGED}": 1, "b c=d": 2, "e.f-g": 3, "é": 4, "h": Forger(), "i": [Forger()]}
+    line = TextRenderer(has_colors=False)(None, "info", fields)
+    assert line.isprintable()
+    shown = FORGED.encode("unicode_escape").decode()
+    assert line == f"unknown {'a' + shown!r}=1 'b c=d'=2 e.f-g=3 é=4 h=<a{shown}> i=[<a{shown}>]"
 
 
 @pytest.fixture

@@ -17,10 +17,13 @@ from typing import Any, Literal
 import pytest
 import structlog
 
+from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.logs import configure_logs
 from tests.kit.restored_logging import restored_logging
+
+# Tests that bind fields are asynchronous: so each has a context of its own.
 
 FORMATS: list[Literal["text", "json"]] = ["text", "json"]
 
@@ -176,13 +179,13 @@ def forget_the_time(lines: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line_format", FORMATS)
-def test_the_edges_lines_look_as_the_gateways(
+async def test_the_edges_lines_look_as_the_gateways(
     capsys: pytest.CaptureFixture[str], line_format: Literal["text", "json"]
 ) -> None:
     configure_logs("info", line_format)
-    with structlog.contextvars.bound_contextvars(worker=2, request_id="the context's"):
-        for log in (EdgeLogger("one"), structlog.get_logger("one")):
-            log.info("request", path='/a b\x1b[31m\u00e9?x="1"', status=200, request_id="its own")
+    bind_log_fields(worker=2, request_id="the context's")
+    for log in (EdgeLogger("one"), structlog.get_logger("one")):
+        log.info("request", path='/a b\x1b[31m\u00e9?x="1"', status=200, request_id="its own")
     edges, gateways = forget_the_time(capsys.readouterr().err)
     assert edges == gateways
     assert "its own" in edges
@@ -224,11 +227,59 @@ def test_a_gateways_level_is_not_the_edges(tmp_path: Path) -> None:
     assert [problem.text for problem in writer.problems.latest] == ["of the edge"]
 
 
-def test_a_line_of_a_librarys_that_cannot_be_made_is_dropped(tmp_path: Path) -> None:
+def test_of_a_line_of_a_librarys_that_cannot_be_made_is_said_where_it_was_and_why(tmp_path: Path) -> None:
     with written_logs(tmp_path / "log") as writer:
         logging.getLogger("a.library").info("%d", "no number")
-    assert (tmp_path / "log").read_text() == ""
-    assert writer.dropped == 1
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    said = r"\[warning\] a log line could not be formatted \[a.library\] reason=TypeError at=test_logs.py:\d+$"
+    assert re.search(said, line)
+    assert writer.dropped == 0, "it is not the disk's fault"
+    assert [problem.text for problem in writer.problems.latest] == ["a log line could not be formatted: TypeError"]
+
+
+class Unshowable:
+    """Of a gateway, which may do anything when it is looked at."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("on purpose")
+
+
+def circle() -> dict[str, Any]:
+    itself: dict[str, Any] = {}
+    itself["itself"] = itself
+    return itself
+
+
+@pytest.mark.parametrize(
+    "message", [{"msg": "a dict"}, {"event": Unshowable()}, Unshowable()], ids=["no event", "event", "object"]
+)
+def test_a_warning_of_a_gateways_raises_nothing_whatever_it_is(tmp_path: Path, message: object) -> None:
+    with written_logs(tmp_path / "log") as writer:
+        logging.getLogger("a.gateway").warning(message)
+        structlog.get_logger("a.gateway").warning("odd", reason=message)
+        EdgeLogger("sage_edge.test").warning("said")
+    assert "said" in (tmp_path / "log").read_text()
+    texts = {problem.text for problem in writer.problems.latest}
+    assert texts & {"{'msg': 'a dict'}", "a log line could not be formatted: RuntimeError"}
+    assert "said" in texts
+
+
+@pytest.mark.parametrize("line_format", FORMATS)
+@pytest.mark.parametrize("value", [Unshowable(), {("no", "key"): 1}, circle()], ids=["repr", "key", "circle"])
+def test_a_line_of_the_edges_that_cannot_be_made_raises_nothing(
+    capsys: pytest.CaptureFixture[str], line_format: Literal["text", "json"], value: object
+) -> None:
+    configure_logs("info", line_format)
+    EdgeLogger("sage_edge.test").info("said", value=value)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("said" in line) != ("a log line could not be formatted" in line)
+
+
+def test_a_line_that_cannot_be_put_anywhere_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", output := io.StringIO())
+    configure_logs("info", "text")
+    output.close()
+    EdgeLogger("sage_edge.test").info("said")
 
 
 class UnshowableError(Exception):
@@ -245,12 +296,24 @@ def test_an_error_that_cannot_be_shown_is_told_and_raises_nothing(capsys: pytest
     assert lines[1:] == ["    UnshowableError, which cannot be shown"]
 
 
-def test_context_variables_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_the_edge_binds_is_added_to_all_lines(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("info", "json")
-    with structlog.contextvars.bound_contextvars(request_id="abc"):
-        logging.getLogger("a.library").info("said")
-        EdgeLogger("sage_edge.test").info("said")
-    assert [json.loads(line)["request_id"] for line in capsys.readouterr().err.splitlines()] == ["abc", "abc"]
+    bind_log_fields(request_id="abc")
+    logging.getLogger("a.library").info("said")
+    structlog.get_logger("a.gateway").info("said")
+    EdgeLogger("sage_edge.test").info("said")
+    assert [json.loads(line)["request_id"] for line in capsys.readouterr().err.splitlines()] == ["abc"] * 3
+
+
+async def test_what_a_gateway_binds_or_clears_is_not_the_edges(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    bind_log_fields(request_id="abc")
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id="forged", trace_id="forged", prompt="a secret", exc_info=True)
+    EdgeLogger("sage_edge.test").info("said")
+    fields = json.loads(capsys.readouterr().err)
+    assert fields.keys() == {"timestamp", "level", "logger", "event", "request_id"}
+    assert fields["request_id"] == "abc"
 
 
 def test_nothing_of_a_client_s_moves_a_cursor_or_turns_the_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,9 +370,11 @@ def test_problems_are_remembered_without_what_is_filled_in(tmp_path: Path) -> No
         logging.getLogger("a.gateway").warning("no model %s", "secret")
         logging.getLogger("a.gateway").warning("a disk is 90% full")
         logging.getLogger("a.gateway").info("said")
+        structlog.get_logger("a.gateway").warning("pool is full", worker=3)
     assert {(problem.text, problem.worker) for problem in writer.problems.latest} == {
         ("worker ended: exit code 1", 2),
         ("no model …", None),
         ("a disk is 90% full", None),
+        ("pool is full", None),
     }
     assert "no model secret" in (tmp_path / "log").read_text()

@@ -140,6 +140,8 @@ class HTTP1Connection:
         limits = self._host.limits
         turn = self._turn
         if turn is not None:
+            if turn.is_full and turn.exchange is not None:
+                turn.exchange.timeline.note_unread()
             if turn.is_body_awaited and now - turn.last_received_at > limits.body_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body stopped coming.")
         elif self.is_draining and now - self._drained_at > FAREWELL_SECONDS:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 UNREAD_COST_BYTES = HIGH_WATER_BYTES + MESSAGE_COST_BYTES
-"""How much may wait for an application before no more is read: one read, however large, or many small ones."""
+"""How much may wait for an application in any case: one read, however large, or many small ones."""
 
 
 class Turn:
@@ -53,8 +53,15 @@ class Turn:
 
     @property
     def is_full(self) -> bool:
-        """Whether as much waits for the application as may."""
-        return self.unread_cost_bytes > UNREAD_COST_BYTES
+        """Whether as much waits for the application as may.
+
+        That is as much as over HTTP/2, if its address has room for it: the end of a connection comes behind all that
+        was sent before, and a client's leaving is seen only where that was read.
+        """
+        host, cost_bytes = self._host, self.unread_cost_bytes
+        if cost_bytes <= UNREAD_COST_BYTES:
+            return False
+        return cost_bytes > host.limits.stream_window_bytes or not host.account.may_read_ahead
 
     # The client's side.
 
@@ -102,6 +109,7 @@ class Turn:
     def send_continue(self) -> None:
         """Ask for the body (RFC 9110 section 10.1.1)."""
         if not self.has_started and not self._is_over and not self.is_request_over:
+            self.last_received_at = self._host.clock()  # the client could not send
             self._connection.write(CONTINUE)
 
     # The application's side: `Carrier`.
@@ -165,7 +173,9 @@ class Turn:
         size_bytes = min(size_bytes, self.unread_bytes)
         if not size_bytes:
             return
-        was_full = self.is_full
+        was_full = (
+            self.unread_cost_bytes > UNREAD_COST_BYTES
+        )  # at some time, maybe: it goes by others of its address, too
         cost_bytes = self.unread_cost_bytes * size_bytes // self.unread_bytes
         self.unread_bytes -= size_bytes
         self.unread_cost_bytes -= cost_bytes

@@ -107,6 +107,7 @@ class Stream:
         """Ask for the body (RFC 9110 section 10.1.1)."""
         has_started = self.exchange is None or self.exchange.progress.has_started
         if not has_started and not self.is_aborted and not self.is_remote_closed:
+            self.last_received_at = self._host.clock()  # the client could not send
             self._out.headers(self.stream_id, encode_status(100), is_last=False)
             self._host.wake()
 
@@ -231,6 +232,11 @@ class Stream:
             return True
         self.missing_bytes -= size_bytes
         return self.missing_bytes >= 0 and not (is_last and self.missing_bytes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits for the application as may."""
+        return self.unread_bytes > 0 and (self.receive_window_bytes <= 0 or self._window.is_exhausted)
 
     def is_body_late(self, now: float, limit_seconds: float) -> bool:
         """Whether the next piece of the body is awaited for too long.

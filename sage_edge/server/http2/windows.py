@@ -26,6 +26,11 @@ class ReceiveWindow:
         if size_bytes > frames.DEFAULT_WINDOW_BYTES:
             self._grow(size_bytes - frames.DEFAULT_WINDOW_BYTES)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing may be sent before some is read."""
+        return self._left_bytes <= 0
+
     def take(self, size_bytes: int) -> None:
         """So much has come.
 

@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 
+from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import Target, attacker, dribble, goaway_code, open_tls, siege, wait_for_ends
 from tests.kit.frames import END_STREAM, PREFACE, Code, Kind, data, encode, frame, headers, request
 
@@ -141,6 +142,21 @@ def test_chunks_of_a_byte_cost_no_more_than_their_bytes(target: Target) -> None:
                 sock.sendall(begin)
                 for _ in range(20):
                     sock.sendall(b"1\r\nx\r\n" * 5000)
+        time.sleep(0.5)
+
+
+def test_uploads_that_nobody_reads(make_target: MakeTarget) -> None:
+    # How much is read of each goes by what waits for all of them.
+    begin = b"POST /ignore HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10000000\r\n\r\n"
+    with (
+        make_target() as target,
+        siege(target, "unread uploads, http/1.1", connections=MANY),
+        ExitStack() as stack,
+    ):
+        for sock in open_many(stack, target, begin):
+            sock.settimeout(0.05)
+            with suppress(TimeoutError):  # it is not read any more
+                sock.sendall(bytes(2_000_000))
         time.sleep(0.5)
 
 

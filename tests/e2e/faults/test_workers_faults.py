@@ -15,11 +15,14 @@ from datetime import datetime
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.e2e.faults.gateway import numbers
 from tests.e2e.observe.support import Figures, metrics_url
 from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
 from tests.kit.eventually import eventually
+
+pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
 GATEWAY = ("--gateway", "tests.e2e.faults.gateway:app", "--metrics-bind", "127.0.0.1:0")
 COUNT = 200

@@ -1,7 +1,8 @@
 """A gateway whose event streams count what they sent: `/events/{how many}`, `/sent/{request id}`, `/scope`, `/fail`.
 
 At `/hold` it keeps the interpreter's lock, as a regular expression does; `/log/{size}` logs a line of that length. At
-`/hang/head` and `/hang/first_event` it hangs, before that of its answer.
+`/hang/head` and `/hang/first_event` it hangs, before that of its answer. A WebSocket at `/flood/{how many}` sends so
+many messages of one byte and, once it is sent one, more of them without end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import ctypes
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 
 EVENT = b"data: " + b"x" * 1000 + b"\n\n"
@@ -30,6 +32,9 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         return
     headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
     _, kind, *rest = scope["path"].split("/")
+    if kind == "flood":
+        await flood(receive, send, int(rest[0]))
+        return
     if kind == "events":
         await stream(send, headers["x-request-id"], int(rest[0]))
         return
@@ -49,6 +54,18 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         answer = {"client": scope["client"], "server": scope["server"], "scheme": scope["scheme"], "headers": headers}
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
     await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+async def flood(receive: Any, send: Any, count: int) -> None:
+    message = {"type": "websocket.send", "bytes": b"x"}
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    for _ in range(count):
+        await send(message)
+    await receive()
+    with suppress(OSError):  # the client has left
+        while True:
+            await send(message)
 
 
 async def stream(send: Any, request_id: str, count: int) -> None:

@@ -38,9 +38,11 @@ def status_url(edge: Edge) -> str:
 
 def wait_for_text(url: str, pattern: str) -> str:
     """The words of a status page, once a pattern is found in them; it is looked at each time it changes."""
+    deadline = time.monotonic() + WAIT_SECONDS
     with httpx2.stream("GET", url + "events", timeout=30, trust_env=False) as stream:
         parts: dict[str, str] = {}
         for line in stream.iter_lines():
+            assert time.monotonic() < deadline, f"the page does not come to show {pattern}"
             if line.startswith("data: "):
                 parts |= json.loads(line[6:])
                 text = " ".join(re.sub(r"<[^>]*>", " ", " ".join(parts.values())).split())

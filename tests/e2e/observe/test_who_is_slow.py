@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import ExitStack
 
 import httpx2
@@ -11,9 +12,13 @@ import pytest
 from tests.e2e.observe.gateway import ENDLESS
 from tests.e2e.observe.support import Figures, observed_edge, status_url, wait_for_figure, wait_for_text
 from tests.kit.edge import Edge
+from tests.kit.raw_http1 import raw_http1
+from tests.kit.raw_http2 import raw_http2
 
 STREAMS = 10
 WAITED_SECONDS = 2.5
+LARGE_BODY = bytes(20_000_000)
+"""Far more than is read ahead, and than sockets hold."""
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "two workers"])
@@ -56,6 +61,23 @@ def test_a_client_that_does_not_read_is_seen_at_once_and_is_not_the_gateways_slo
         client.close()
         figures = wait_for_figure(url, lambda figures: figures.sum("answers_waiting_for_client") == 0)
         assert figures.sum("client_wait_seconds_count") == 1
+
+
+def test_a_gateway_that_hangs_before_it_reads_a_large_body_is_seen() -> None:
+    with observed_edge() as (edge, url):
+        with raw_http1(edge) as sock:
+            sock.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                sock.sendall(b"POST /hang/head HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n" + LARGE_BODY)
+            wait_for_figure(url, lambda figures: figures.sum("longest_wait_seconds", mount="/", awaited="head") > 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # at once
+        wait_for_figure(url, lambda figures: figures.sum("waits_given_up_total", awaited="head") == 1)
+        with raw_http2(edge) as connection:
+            connection.sock.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                connection.request(b"/hang/head", method=b"POST", body=LARGE_BODY)
+            wait_for_figure(url, lambda figures: figures.sum("longest_wait_seconds", mount="/", awaited="head") > 1)
+        wait_for_figure(url, lambda figures: figures.sum("waits_given_up_total", awaited="head") == 2)
 
 
 def test_a_gateway_that_hangs_is_on_the_page() -> None:

@@ -62,6 +62,7 @@ def test_an_answer_of_which_nothing_was_ever_taken_is_given_up() -> None:
     assert client.answer(stream_id).reset_code == CANCEL
     assert exchange.is_client_gone
     assert exchange.ending == "stalled"
+    assert exchange.passed_on_bytes == 0
     assert client.host.account.buffered_bytes == ROOM_BYTES
 
 

@@ -12,6 +12,7 @@ from tests.kit.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, Field, data
 from tests.kit.protocol_host import receive
 
 HELLO = b"\x82\x85\x00\x00\x00\x00hello"
+PING, PONG = b"\x89\x80\x00\x00\x00\x00", b"\x8a\x00"
 CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
 
 
@@ -37,14 +38,15 @@ def test_a_websocket_is_offered_and_carried() -> None:
     assert message["bytes"] == b"hello"
     exchange.write({"type": "websocket.send", "text": "hi"})
     assert client.answer(stream_id).body == b"\x81\x02hi"
-    assert exchange.sent_bytes == 2
 
 
-def test_received_bytes_are_those_of_the_messages() -> None:
+def test_its_bytes_are_those_of_its_frames() -> None:
     client = HTTP2Client()
     stream_id, exchange = connect(client)
-    client.send(data_frame(stream_id, HELLO), data_frame(stream_id, HELLO))
-    assert exchange.received_bytes == 10
+    client.send(data_frame(stream_id, HELLO), data_frame(stream_id, PING))
+    exchange.write({"type": "websocket.send", "text": "hi"})
+    assert exchange.received_bytes == len(HELLO + PING)
+    assert exchange.sent_bytes == len(client.answer(stream_id).body) == len(PONG + b"\x81\x02hi")
 
 
 def test_a_handshake_that_is_no_good_is_answered() -> None:
