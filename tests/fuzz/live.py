@@ -324,7 +324,8 @@ def main() -> int:
     say(f"first seed {first}\n")
     with tempfile.TemporaryDirectory() as directory, live_edge(Path(directory)) as edge:
         figures = fuzz(edge, first, 60 * options.minutes, say)
-    say(f"{figures}\n" + "".join(f"WRONG: {fault}\n" for fault in figures.faults))
+    verdict = "".join(f"WRONG: {fault}\n" for fault in figures.faults) or "nothing was wrong\n"
+    say(f"{figures}\n{verdict}")
     return bool(figures.faults)
 
 
