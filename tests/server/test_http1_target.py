@@ -57,11 +57,11 @@ def test_a_host_is_read(host: bytes) -> None:
     ],
 )
 def test_a_malformed_host_is_refused(host: bytes) -> None:
-    assert refusal(get(host=b"Host: %b\r\n" % host)) == (400, "The host field is malformed.")
+    assert refusal(get(host=b"Host: %b\r\n" % host)) == (400, "The host is malformed.")
 
 
 def test_a_host_is_needed_since_version_1_1() -> None:
-    assert refusal(get(host=b"")) == (400, "There is no host field.")
+    assert refusal(get(host=b"")) == (400, "The request names no host.")
     assert read_request(get(line=b"GET / HTTP/1.0", host=b"")).fields == []
 
 

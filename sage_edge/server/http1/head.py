@@ -127,10 +127,10 @@ def _check_host(host: bytes | None, version: str) -> tuple[bytes, int | None] | 
     if host is None:
         if version == "1.0":
             return None
-        raise malformed("There is no host field.")
+        raise malformed("The request names no host.")
     authority = read_authority(host)
     if authority is None:
-        raise malformed("The host field is malformed.")
+        raise malformed("The host is malformed.")
     return authority
 
 
