@@ -13,7 +13,7 @@ from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_heade
 from sage_edge.app.exchange import note_mount
 from sage_edge.core.authority import read_authority
 from sage_edge.core.exchange import HEALTH_MOUNT
-from sage_edge.core.routing import RequestLine, Target, decide
+from sage_edge.core.routing import Target, decide
 
 HTTPS_PORT = 443
 REDIRECT_MOUNT = "redirect"
@@ -40,9 +40,7 @@ class RedirectApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or refuse a WebSocket."""
-        host = find_header(scope, b"host")
-        line = RequestLine(scope.get("method", "GET"), scope["raw_path"], host, scope["http_version"] in {"1.0", "1.1"})
-        route = decide(line, [""])
+        route = decide(scope.get("method", "GET"), scope["raw_path"], [""])
         if route.target is Target.REFUSED:
             allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
             await send_error(scope, send, route.status, route.detail, allow)
@@ -52,7 +50,7 @@ class RedirectApplication:
             await self._health(local, receive, send)
         else:
             note_mount(scope, REDIRECT_MOUNT)
-            await self._redirect(scope, send, host or b"", route.raw_path)
+            await self._redirect(scope, send, find_header(scope, b"host") or b"", route.raw_path)
 
     async def _redirect(self, scope: Scope, send: Send, authority: bytes, raw_path: bytes) -> None:
         name, _ = read_authority(authority) or (b"", None)
