@@ -11,9 +11,10 @@ from http import HTTPStatus
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header, send_error
 from sage_edge.app.exchange import note_mount
+from sage_edge.app.routing import find_route, refuse
 from sage_edge.core.authority import read_authority
 from sage_edge.core.exchange import HEALTH_MOUNT
-from sage_edge.core.routing import Target, decide
+from sage_edge.core.routing import Target
 
 HTTPS_PORT = 443
 REDIRECT_MOUNT = "redirect"
@@ -40,10 +41,9 @@ class RedirectApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or refuse a WebSocket."""
-        route = decide(scope.get("method", "GET"), scope["raw_path"], [""])
+        route = find_route(scope, [""])
         if route.target is Target.REFUSED:
-            allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
-            await send_error(scope, send, route.status, route.detail, allow)
+            await refuse(route, scope, send)
         elif route.target is Target.HEALTH and scope["type"] == "http":
             local = {**scope, "path": route.path, "raw_path": route.raw_path}
             note_mount(scope, HEALTH_MOUNT)

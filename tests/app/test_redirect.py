@@ -112,6 +112,14 @@ async def test_health_is_answered_here(path: str) -> None:
     assert (exchange.status, exchange.body) == (200, b"answer")
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "mount"),
+    [("/healthz", "GET", "health"), ("/healthz", "POST", "health"), ("/x", "GET", "redirect"), ("/%", "GET", "none")],
+)
+async def test_what_is_asked_here_has_its_mount(path: str, method: str, mount: str) -> None:
+    assert (await ask(path, method=method)).mount == mount
+
+
 async def test_a_websocket_is_redirected_where_the_server_can_say_so() -> None:
     scope = websocket_scope("/ws", extensions={"websocket.http.response": {}}, http_version="1.1")
     exchange = RecordingExchange(scope=scope)
