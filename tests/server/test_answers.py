@@ -56,6 +56,18 @@ def test_a_reset_content_has_no_length_but_0(protocol: str, given: list[Field], 
 
 
 @both_protocols
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_no_content_has_no_length(protocol: str, method: str) -> None:
+    asked = ask(protocol, method=method)
+    respond(asked.exchange, b"12345", (b"Content-Length", b"5"), status=204)
+    asked.end()
+    outcome = asked.take()
+    assert (outcome.status, outcome.body, outcome.is_whole) == (204, b"", True)
+    assert lengths_of(outcome.fields) == []  # RFC 9110 section 8.6
+    assert asked.exchange.ending == "complete"
+
+
+@both_protocols
 @pytest.mark.parametrize(("status", "method"), [(304, "GET"), (200, "HEAD")])
 def test_an_answer_without_a_body_may_say_how_long_another_is(protocol: str, status: int, method: str) -> None:
     asked = ask(protocol, method=method)
