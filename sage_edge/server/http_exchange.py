@@ -21,6 +21,8 @@ Fields = list[tuple[bytes, bytes]]
 
 NO_CARRIER = NoCarrier()
 
+LARGEST_STATUS = 599
+"""Those above are invalid (RFC 9110 section 15)."""
 NO_BODY_STATUSES = frozenset({204, 205, 304})
 """Those without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1), and 205
 must have none (section 15.3.6)."""
@@ -52,7 +54,7 @@ class AnsweringExchange(Exchange):
 
     def _begin_answer(self, message: Message) -> None:
         status = int(message["status"])
-        if not self.lowest_status <= status <= 999:
+        if not self.lowest_status <= status <= LARGEST_STATUS:
             raise ValueError(f"{status} is not the status of a final response")
         fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
         self.progress.note(message)

@@ -44,7 +44,7 @@ def test_an_unknown_status_has_no_phrase() -> None:
     assert encode_head(299, []) == b"HTTP/1.1 299 \r\n\r\n"
 
 
-@pytest.mark.parametrize("status", [0, 99, 1000, -200])
+@pytest.mark.parametrize("status", [0, 99, 600, 999, 1000, -200])
 def test_what_is_no_status_is_refused(status: int) -> None:
     with pytest.raises(ValueError, match="is not a status"):
         encode_head(status, [])

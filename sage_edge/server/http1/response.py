@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from sage_edge.core.exchange import read_length
 from sage_edge.server.http1.fields import TOKEN
-from sage_edge.server.http_exchange import NO_BODY_STATUSES
+from sage_edge.server.http_exchange import LARGEST_STATUS, NO_BODY_STATUSES
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -135,7 +135,7 @@ def _encode_fields(fields: Fields) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _status_line(status: int) -> bytes:
-    if not 100 <= status <= 999:
+    if not 100 <= status <= LARGEST_STATUS:
         raise ValueError(f"{status} is not a status")
     try:
         phrase = HTTPStatus(status).phrase
