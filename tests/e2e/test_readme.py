@@ -20,7 +20,7 @@ from sage_edge.app.exchange import HIGH_WATER_BYTES
 from sage_edge.core.budgets import REQUEST_COST_BYTES, REQUESTS_FACTOR
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.exchange import WINDOW_BYTES
-from sage_edge.core.limits import MAX_FIELDS, STALL_PROGRESS_BYTES
+from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR, STALL_PROGRESS_BYTES
 from sage_edge.core.settings import Settings
 from sage_edge.server.fairness import MOST_EXPIRING, STARTS
 from sage_edge.server.running_applications import PATIENT_WITH
@@ -78,6 +78,8 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{STARTS} begun in a turn of the loop; {MOST_EXPIRING} whose client left" in text
     assert f"from {PATIENT_WITH} on" in text
     assert f"more than {MAX_FIELDS} fields" in text
+    assert "twice as many applications that run for it" in text
+    assert RUNNING_FACTOR == 2
     requests = REQUESTS_FACTOR * Settings().limits.max_buffered_bytes // REQUEST_COST_BYTES
     assert f"({REQUEST_COST_BYTES // 1024} KiB each: {requests:,} of them)" in text
     assert f"without {STALL_PROGRESS_BYTES // 1024} KiB of progress" in text

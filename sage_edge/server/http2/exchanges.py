@@ -8,7 +8,7 @@ from sage_edge.app.asgi import error_answer
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
-from sage_edge.core.limits import MAX_FIELDS
+from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Host
@@ -81,9 +81,14 @@ class Exchanges:
         """
         host, streams = self._host, self._streams
         limits = host.limits
-        if len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams:
+        reason = ""
+        if len(streams) >= limits.max_streams:
+            reason = "too many streams"
+        elif self._running >= RUNNING_FACTOR * limits.max_streams:
+            reason = "too many applications still run"
+        if reason:
             host.metrics.limits_exceeded.add("streams")
-            self._note_refusal(stream_id, fields, None, "too many streams")
+            self._note_refusal(stream_id, fields, None, reason)
             if streams.is_limit_known:
                 streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             else:
