@@ -142,13 +142,12 @@ def test_what_is_accepted_h11_reads_in_the_same_way(data: bytes) -> None:
             del events[0]
         if not events:
             return  # the rest of this body is missing or at fault
-        end = events.pop(0)
-        assert isinstance(end, EndOfRequest)
+        assert isinstance(events.pop(0), EndOfRequest)
         read = b""
         while isinstance(event := next_of_h11(reader), h11.Data):
             read += event.data
         assert isinstance(event, h11.EndOfMessage)
-        assert (read, list(event.headers)) == (body, end.trailers)
+        assert read == body
         is_over = reader.their_state is not h11.DONE
         assert is_over or head.keeps_alive
         if not is_over:

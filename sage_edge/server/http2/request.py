@@ -51,7 +51,6 @@ class Request:
     """
 
     method: str
-    scheme: str
     target: bytes
     protocol: str
     fields: list[Field]
@@ -87,15 +86,14 @@ def read_request(decoded: list[Field]) -> Request:
     authority = pseudo.get(b":authority")
     fields, length = _join(fields, authority)
     target = pseudo[b":path"]
-    scheme = pseudo[b":scheme"]
-    if not _SCHEME.fullmatch(scheme):
+    if not _SCHEME.fullmatch(pseudo[b":scheme"]):
         raise MalformedError(":scheme is none")
     if not _METHOD.fullmatch(method):
         raise RefusedError(HTTPStatus.BAD_REQUEST, "The request's method is malformed.")
     if not _PATH.fullmatch(target) and not (target == b"*" and method == b"OPTIONS"):
         raise RefusedError(HTTPStatus.BAD_REQUEST, "The request's target is malformed.")
     protocol = pseudo.get(b":protocol", b"").decode()
-    return Request(method.decode(), scheme.decode(), target, protocol, fields, length)
+    return Request(method.decode(), target, protocol, fields, length)
 
 
 def check_fields(fields: list[Field]) -> None:
