@@ -55,8 +55,27 @@ def name_client(client: tuple[str, int] | None) -> str:
     return client[0] if client else "-"
 
 
+def error_answer(status: HTTPStatus, detail: str, headers: Headers = ()) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The fields and the body that an error is answered with: JSON, in the shape that OpenAI's clients read.
+
+    Args:
+        status: of the answer.
+        detail: one sentence for the client.
+        headers: more fields.
+    """
+    error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
+    body = json.dumps({"error": error}).encode()
+    fields = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        *headers,
+    ]
+    return fields, body
+
+
 async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, headers: Headers = ()) -> None:
-    """Answer with an error as JSON, in the shape that OpenAI's clients read.
+    """Answer with an error.
 
     A WebSocket is refused before it is accepted: with the same answer where the server can send
     one (ASGI extension "WebSocket Denial Response"), otherwise with a close, which is a 403.
@@ -67,13 +86,6 @@ async def send_error(scope: Scope, send: Send, status: HTTPStatus, detail: str, 
             await send({"type": "websocket.close", "code": 1008})
             return
         prefix = "websocket.http"
-    error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
-    body = json.dumps({"error": error}).encode()
-    fields = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *headers,
-    ]
+    fields, body = error_answer(status, detail, headers)
     await send({"type": f"{prefix}.response.start", "status": status.value, "headers": fields})
     await send({"type": f"{prefix}.response.body", "body": body})

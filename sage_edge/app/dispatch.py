@@ -14,13 +14,14 @@ from typing import Any, cast
 import trio
 from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
-from sage_edge.app.asgi import Receive, Scope, Send, find_header, send_error
+from sage_edge.app.asgi import Receive, Scope, Send, send_error
 from sage_edge.app.exchange import note_mount
 from sage_edge.app.lifespan import Mount, MountLifespan
+from sage_edge.app.routing import find_route, refuse
 from sage_edge.core.exchange import HEALTH_MOUNT
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.readiness import Phase, Readiness
-from sage_edge.core.routing import RequestLine, Route, Target, decide
+from sage_edge.core.routing import Route, Target
 
 log = EdgeLogger(__name__)
 
@@ -54,13 +55,10 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
         if scope["type"] == "lifespan":
             await self._handle_lifespan(scope, receive, send)
             return
-        route = decide(_request_line(scope), self._prefixes)
+        route = find_route(scope, self._prefixes)
         match route.target:
             case Target.REFUSED:
-                if route.is_own:
-                    note_mount(scope, HEALTH_MOUNT)
-                allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
-                await send_error(scope, send, route.status, route.detail, allow)
+                await refuse(route, scope, send)
             case Target.HEALTH | Target.LANDING if scope["type"] == "websocket":
                 note_mount(scope, HEALTH_MOUNT)
                 await send_error(scope, send, HTTPStatus.NOT_FOUND, "No WebSocket is served at this path.")
@@ -115,12 +113,3 @@ class GuardedDispatcher(TrioDispatcherMiddleware):
             for lifespan in lifespans:
                 starting.start_soon(start, lifespan)
         return failures
-
-
-def _request_line(scope: Scope) -> RequestLine:
-    return RequestLine(
-        method=scope.get("method", "GET"),
-        raw_path=scope["raw_path"],
-        host=find_header(scope, b"host"),
-        has_absolute_form=scope["http_version"] in {"1.0", "1.1"},
-    )

@@ -11,9 +11,10 @@ from http import HTTPStatus
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, find_header, send_error
 from sage_edge.app.exchange import note_mount
+from sage_edge.app.routing import find_route, refuse
 from sage_edge.core.authority import read_authority
 from sage_edge.core.exchange import HEALTH_MOUNT
-from sage_edge.core.routing import RequestLine, Target, decide
+from sage_edge.core.routing import Target
 
 HTTPS_PORT = 443
 REDIRECT_MOUNT = "redirect"
@@ -40,19 +41,16 @@ class RedirectApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request or refuse a WebSocket."""
-        host = find_header(scope, b"host")
-        line = RequestLine(scope.get("method", "GET"), scope["raw_path"], host, scope["http_version"] in {"1.0", "1.1"})
-        route = decide(line, [""])
+        route = find_route(scope, [""])
         if route.target is Target.REFUSED:
-            allow = [(b"allow", ", ".join(route.allow).encode())] if route.allow else []
-            await send_error(scope, send, route.status, route.detail, allow)
+            await refuse(route, scope, send)
         elif route.target is Target.HEALTH and scope["type"] == "http":
             local = {**scope, "path": route.path, "raw_path": route.raw_path}
             note_mount(scope, HEALTH_MOUNT)
             await self._health(local, receive, send)
         else:
             note_mount(scope, REDIRECT_MOUNT)
-            await self._redirect(scope, send, host or b"", route.raw_path)
+            await self._redirect(scope, send, find_header(scope, b"host") or b"", route.raw_path)
 
     async def _redirect(self, scope: Scope, send: Send, authority: bytes, raw_path: bytes) -> None:
         name, _ = read_authority(authority) or (b"", None)

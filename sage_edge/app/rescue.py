@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from sage_edge.app.asgi import ASGIApplication, Receive, Scope, Send, send_error
 from sage_edge.app.exchange import EXCHANGE, Exchange
+from sage_edge.core.exchange import Cause
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.printable import shorten
 
@@ -33,14 +34,28 @@ class RescueLayer:
         try:
             await self._application(scope, receive, send)
         except Exception as error:
-            if exchange.is_abandoned:  # nobody is left to be told
+            if exchange.is_abandoned and exchange.cause is not Cause.ERROR:  # nobody is left to be told
                 log.debug("request ended after its client left", error=repr(error))
                 return
             log.error("request failed", path=shorten(scope["path"]), exc_info=error)
         else:
-            if exchange.progress.has_started or exchange.is_client_gone:
-                return
-            log.error("request failed", path=shorten(scope["path"]), reason="the gateway returned without an answer")
+            if reason := _find_omission(scope, exchange):
+                log.error("request failed", path=shorten(scope["path"]), reason=reason)
         if not exchange.progress.has_started and not exchange.is_client_gone:
             detail = "The gateway failed to answer this request."
             await send_error(scope, send, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+
+
+def _find_omission(scope: Scope, exchange: Exchange) -> str:
+    """What a gateway that has returned left out, though its client was there; "" where nothing is missing."""
+    progress = exchange.progress
+    if not progress.has_started:
+        return "" if exchange.is_client_gone else "the gateway returned without an answer"
+    if scope["type"] != "http":
+        return ""  # a WebSocket is closed for it
+    is_cut = (
+        exchange.cause is Cause.ERROR
+    )  # a body that is not as long as was announced, and whose connection has ended
+    if is_cut or not (progress.is_delivered or exchange.is_client_gone):
+        return "the gateway returned before its answer was complete"
+    return ""

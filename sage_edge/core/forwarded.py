@@ -64,7 +64,6 @@ class TrustedProxies:
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = list(entries)
-        self.has_any = bool(entries)
         self._is_unix_trusted = UNIX in entries
         self._networks = [ip_network(entry) for entry in entries if entry != UNIX]
 

@@ -1,6 +1,6 @@
 """Which part of the edge answers a request: the routing table as a pure function.
 
-Decisions on the request line only. Nothing here reads headers beyond Host, sends, or logs;
+Decisions on the request line only. Nothing here reads headers, sends, or logs;
 `app.dispatch` acts on what is returned.
 """
 
@@ -16,7 +16,6 @@ from urllib.parse import unquote_to_bytes
 HEALTH_PATHS = frozenset({b"/healthz", b"/readyz"})
 READ_METHODS = ("GET", "HEAD")
 GENERAL_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 
 # RFC 3986 section 2.3: only unreserved characters have a single spelling in a URL, so a
 # prefix made of them can be compared literally with the raw path.
@@ -38,30 +37,12 @@ class Target(Enum):
 
 
 @dataclass(frozen=True)
-class RequestLine:
-    """What routing looks at.
-
-    Attributes:
-        method: as received; GET for a WebSocket handshake.
-        raw_path: the request target up to the query, still percent-encoded.
-        host: the Host header or :authority, None where the client sent none.
-        has_absolute_form: whether the protocol allows `http://authority/path` as a target
-            (RFC 9112 section 3.2.2; HTTP/2 does not).
-    """
-
-    method: str
-    raw_path: bytes
-    host: bytes | None
-    has_absolute_form: bool
-
-
-@dataclass(frozen=True)
 class Route:
     """The decision.
 
     Attributes:
         target: who answers.
-        raw_path: the percent-encoded path to pass on, in origin form.
+        raw_path: the percent-encoded path to pass on.
         path: the decoded path to pass on (ASGI `path`, which keeps the prefix).
         prefix: the mount's prefix, "" for the root; set for MOUNT.
         status: set for REFUSED.
@@ -102,58 +83,35 @@ def normalise_prefix(text: str) -> str:
     return prefix
 
 
-def decide(request: RequestLine, prefixes: Sequence[str]) -> Route:
+def decide(method: str, raw_path: bytes, prefixes: Sequence[str]) -> Route:
     """Decide who answers a request.
 
     Args:
-        request: the request line.
+        method: as received; GET for a WebSocket handshake.
+        raw_path: the request target up to the query, still percent-encoded; never empty.
         prefixes: the mounts, as `normalise_prefix` returns them, the longest first.
     """
-    if request.method in {"CONNECT", "TRACE"}:
-        return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{request.method} is not supported.", allow=GENERAL_METHODS)
-    raw_path = _origin_form(request)
-    if raw_path == b"":
-        return _refuse(HTTPStatus.BAD_REQUEST, "The request target has no path.")
-    if raw_path is None:
-        return _refuse(HTTPStatus.BAD_REQUEST, "The request target's authority is not the Host.")
+    if method in {"CONNECT", "TRACE"}:
+        return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not supported.", allow=GENERAL_METHODS)
     if fault := _malformation(raw_path):
         return _refuse(HTTPStatus.BAD_REQUEST, fault)
     path = unquote_to_bytes(raw_path).decode()
     if raw_path in HEALTH_PATHS:
-        return _read_only(request, Route(Target.HEALTH, raw_path, path))
+        return _read_only(method, Route(Target.HEALTH, raw_path, path))
     for prefix in prefixes:
         encoded = prefix.encode()
         if raw_path == encoded or raw_path.startswith(encoded + b"/"):
             return Route(Target.MOUNT, raw_path, path, prefix)
     if raw_path == b"/":
-        return _read_only(request, Route(Target.LANDING, raw_path, path))
+        return _read_only(method, Route(Target.LANDING, raw_path, path))
     return _refuse(HTTPStatus.NOT_FOUND, "Nothing is served at this path.")
 
 
-def _read_only(request: RequestLine, route: Route) -> Route:
-    if request.method in READ_METHODS:
+def _read_only(method: str, route: Route) -> Route:
+    if method in READ_METHODS:
         return route
-    detail = f"{request.method} is not supported here."
+    detail = f"{method} is not supported here."
     return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, detail, allow=READ_METHODS, is_own=True)
-
-
-def _origin_form(request: RequestLine) -> bytes | None:
-    """The target's path, or None where it names an authority that is not the Host's."""
-    scheme, separator, rest = request.raw_path.partition(b"://")
-    if request.raw_path.startswith(b"/") or not separator:
-        return request.raw_path
-    default_port = DEFAULT_PORTS.get(scheme.lower())
-    authority, slash, path = rest.partition(b"/")
-    if not request.has_absolute_form or not authority or not request.host or default_port is None:
-        return None
-    if _without_port(authority, default_port) != _without_port(request.host, default_port):
-        return None
-    return slash + path or b"/"
-
-
-def _without_port(authority: bytes, default_port: bytes) -> bytes:
-    """An authority in the form in which two are compared (RFC 3986 section 6.2.3)."""
-    return authority.lower().removesuffix(b":" + default_port)
 
 
 def _malformation(raw_path: bytes) -> str | None:

@@ -21,10 +21,13 @@ Fields = list[tuple[bytes, bytes]]
 
 NO_CARRIER = NoCarrier()
 
+LARGEST_STATUS = 599
+"""Those above are invalid (RFC 9110 section 15)."""
 NO_BODY_STATUSES = frozenset({204, 205, 304})
-"""Answers that never have a body (RFC 9110 section 6.4.1), whatever the application sends."""
+"""Those without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1), and 205
+must have none (section 15.3.6)."""
 LENGTHLESS_STATUSES = frozenset({204, 205})
-"""Those of them whose length is not the application's to say (RFC 9110 sections 8.6 and 15.3.6)."""
+"""Those of them whose length is not the application's to say: 204 has none (RFC 9110 section 8.6), that of 205 is 0."""
 TRAILERS_BYTES = 64 * 1024
 """How much is kept of trailers of which more are to come."""
 TRAILER_OVERHEAD_BYTES = 32
@@ -51,7 +54,7 @@ class AnsweringExchange(Exchange):
 
     def _begin_answer(self, message: Message) -> None:
         status = int(message["status"])
-        if not self.lowest_status <= status <= 999:
+        if not self.lowest_status <= status <= LARGEST_STATUS:
             raise ValueError(f"{status} is not the status of a final response")
         fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
         self.progress.note(message)
@@ -59,7 +62,9 @@ class AnsweringExchange(Exchange):
         self._has_body = not self._is_head and status not in NO_BODY_STATUSES
         if status in LENGTHLESS_STATUSES:
             fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
-            if status == HTTPStatus.RESET_CONTENT:  # RFC 9110 section 15.3.6: it has a body, of no length
+            if (
+                status == HTTPStatus.RESET_CONTENT
+            ):  # RFC 9112 section 6.3 does not end it at its head: its length is said
                 fields.append((b"content-length", b"0"))
         if not self.is_client_gone:
             self._start(status, fields, names)

@@ -8,7 +8,6 @@ from wsproto.frame_protocol import CloseReason
 
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES
-from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
 from sage_edge.server.http_exchange import NO_CARRIER, AnsweringExchange, complete_fields
@@ -107,8 +106,6 @@ class WebSocketExchange(AnsweringExchange):
     def deliver_body(self, data: bytes, *, is_last: bool) -> None:
         """Take bytes from the client."""
         if not self._is_open:
-            if data or is_last:
-                self._refuse_early_bytes()
             return
         if data:
             self.received_bytes += len(data)
@@ -148,7 +145,7 @@ class WebSocketExchange(AnsweringExchange):
             code = GOING_AWAY_CLOSE if self.cause is Cause.DRAINED else INTERNAL_ERROR_CLOSE
             self._session.send({"type": "websocket.close", "code": code})
             self._flush(is_last=True)
-        elif not self._is_open and not self.progress.is_complete and not self._has_closed:
+        elif not self._is_open and not self.progress.is_complete and not self.is_client_gone:
             self._carrier.abort()
         self._account.buffered_bytes -= self._untaken_bytes
         self._untaken_bytes = 0
@@ -164,9 +161,7 @@ class WebSocketExchange(AnsweringExchange):
     def _accept(self, message: Message) -> None:
         self._is_open = True  # before the answer is begun, which lets in what came behind the handshake
         try:
-            fields = self._session.accept(message)
-            names = {name for name, _ in fields}
-            fields += [field for field in self.answer_fields if field[0] not in names]
+            fields = complete_fields(self._session.accept(message), self.answer_fields)
             self._carrier.start(200 if self._is_http2 else 101, fields, is_last=False)
         except Exception:
             self._is_open = False
@@ -239,12 +234,3 @@ class WebSocketExchange(AnsweringExchange):
     def _note_fault(self, fault: CloseReason) -> None:
         self._metrics.protocol_errors.add("websocket", fault.name.lower())
         self.note_cause(Cause.REFUSED if fault is CloseReason.MESSAGE_TOO_BIG else Cause.PROTOCOL_ERROR)
-
-    def _refuse_early_bytes(self) -> None:
-        """Bytes of a WebSocket that is not open: its client has no business to send them (RFC 6455 section 4.1)."""
-        if self.progress.has_started:
-            return
-        self.status = 400
-        self._carrier.start(400, complete_fields([(b"content-length", b"0")], identify(self)), is_last=True)
-        self._has_closed = True
-        self.lose_client()

@@ -14,7 +14,6 @@ from contextlib import closing
 from functools import partial
 
 import trio
-from hypercorn.trio.worker_context import WorkerContext
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.core.budgets import Accounts
@@ -104,7 +103,6 @@ class Worker:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._context = WorkerContext(None)
         limits = service.limits
         self._accounts = Accounts(
             max_connections=limits.max_connections,
@@ -160,7 +158,6 @@ class Worker:
                     close_listeners([listener])
                 if link is not None:
                     link.say("closed")
-                await self._context.terminated.set()
                 helping.start_soon(drain.limit, connections.cancel_scope)
                 self._end(partial(Connection.drain, keeps_idle=True))
                 helping.start_soon(self._say_farewell, drain)

@@ -69,18 +69,6 @@ async def test_a_missing_root_path_is_an_empty_one() -> None:
     assert gateway.scopes[0]["root_path"] == "/llm"
 
 
-async def test_an_absolute_target_reaches_a_mount_as_its_path() -> None:
-    gateway = Recorder()
-    scope = http_scope(raw_path=b"https://edge.test/llm/%C3%A9", http_version="1.1")
-    await call(build(Mount("/llm", "gateway", gateway)), scope)
-    assert (gateway.scopes[0]["path"], gateway.scopes[0]["raw_path"]) == ("/llm/é", b"/llm/%C3%A9")
-
-
-async def test_an_absolute_target_is_refused_in_http2() -> None:
-    scope = http_scope(raw_path=b"https://edge.test/llm", http_version="2")
-    assert (await call(build(Mount("/llm", "gateway", answer)), scope)).status == 400
-
-
 async def test_the_rest_of_the_scope_reaches_a_mount_as_it_is() -> None:
     gateway = Recorder()
     scope = RecordingExchange(scope=http_scope("/llm/x")).scope

@@ -157,9 +157,22 @@ async def test_an_answer_in_full_passes_unchanged(logs: Logs) -> None:
     assert logs == []
 
 
-async def test_an_answer_cut_short_by_a_return_is_left_to_the_server(logs: Logs) -> None:
-    exchange = await call(sending(response_start(), error=None))
-    assert exchange.types == ["http.response.start"]
+@pytest.mark.parametrize("sent", [[response_start()], [response_start(), response_body(b"half", more_body=True)]])
+async def test_an_answer_cut_short_by_a_return_is_left_to_the_server_and_told(sent: list[Message], logs: Logs) -> None:
+    exchange = await call(sending(*sent, error=None))
+    assert exchange.sent == sent
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [
+        ("request failed", "the gateway returned before its answer was complete")
+    ]
+
+
+async def test_an_answer_that_is_delivered_without_its_end_has_not_failed(logs: Logs) -> None:
+    await call(sending(response_start(headers=[(b"content-length", b"0")]), error=None))
+    assert logs == []
+
+
+async def test_a_websocket_may_be_left_by_a_return(logs: Logs) -> None:
+    await call(sending({"type": "websocket.accept"}, error=None), websocket_scope())
     assert logs == []
 
 

@@ -20,6 +20,7 @@ import array, asyncio, os, sys
 
 WORDS = memoryview(array.array("Q", range({WORDS_BYTES // 8})))
 BODIES = {{"/text": "text", "/list": [1, 2], "/none": None, "/view": WORDS}}
+LENGTHS = {{"/half": [], "/short": [(b"content-length", b"9")], "/long": [(b"content-length", b"2")]}}
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":
@@ -43,6 +44,11 @@ async def app(scope, receive, send):
                 raise
         return
     assert scope["type"] == "http"
+    if scope["path"] in LENGTHS:
+        await send({{"type": "http.response.start", "status": 200, "headers": LENGTHS[scope["path"]]}})
+        more = {{"type": "http.response.body", "body": b"half", "more_body": scope["path"] != "/short"}}
+        await send(more)
+        return
     body = BODIES.get(scope["path"], b"ok")
     await send({{"type": "http.response.start", "status": 200, "headers": iter([(b"x-a", b"1")])}})
     if scope["path"] == "/stream":
@@ -94,6 +100,23 @@ def test_a_body_that_is_no_bytes_ends_its_connection_over_http1(edge: Edge, path
         data = read_to_the_end(sock)
     assert data.startswith(b"HTTP/1.1 200 ")
     assert data.endswith(b"\r\n\r\n")
+    edge.log.wait_for(f"path={path} .*ending=error")
+
+
+@pytest.mark.parametrize("path", ["/half", "/short", "/long"])
+@pytest.mark.parametrize("protocol", ["1.1", "2"])
+def test_an_answer_that_is_cut_for_its_gateway_s_fault_is_told(edge: Edge, protocol: str, path: str) -> None:
+    if protocol == "2":
+        with raw_http2(edge) as connection:
+            response = connection.wait_for(connection.request(path.encode()))
+        assert (response.reset_code, response.is_ended) == (INTERNAL_ERROR, False)
+    else:
+        with raw_http1(edge) as sock:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert read_to_the_end(sock).startswith(b"HTTP/1.1 200 ")
+    reason = "longer than its content-length" if path == "/long" else "before its answer was complete"
+    edge.log.wait_for(f"request failed .*path={path}")
+    edge.log.wait_for(reason)
     edge.log.wait_for(f"path={path} .*ending=error")
 
 

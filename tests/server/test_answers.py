@@ -43,6 +43,18 @@ def test_a_length_that_is_not_one_number_cannot_be_sent(protocol: str, lengths: 
 
 
 @both_protocols
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_is_none_cannot_be_sent(protocol: str, status: int) -> None:
+    asked = ask(protocol)
+    with pytest.raises(ValueError, match="not the status of a final response"):
+        asked.exchange.write(start(status))
+    assert not asked.exchange.progress.has_started
+    respond(asked.exchange, b"sorry", status=500)
+    outcome = asked.take()
+    assert (outcome.status, outcome.body, outcome.is_whole) == (500, b"sorry", True)
+
+
+@both_protocols
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("given", [[], [(b"Content-Length", b"5")]])
 def test_a_reset_content_has_no_length_but_0(protocol: str, given: list[Field], method: str) -> None:
@@ -52,6 +64,18 @@ def test_a_reset_content_has_no_length_but_0(protocol: str, given: list[Field], 
     outcome = asked.take()
     assert (outcome.status, outcome.body, outcome.is_whole) == (205, b"", True)
     assert lengths_of(outcome.fields) == [b"0"]  # RFC 9110 section 15.3.6
+    assert asked.exchange.ending == "complete"
+
+
+@both_protocols
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_no_content_has_no_length(protocol: str, method: str) -> None:
+    asked = ask(protocol, method=method)
+    respond(asked.exchange, b"12345", (b"Content-Length", b"5"), status=204)
+    asked.end()
+    outcome = asked.take()
+    assert (outcome.status, outcome.body, outcome.is_whole) == (204, b"", True)
+    assert lengths_of(outcome.fields) == []  # RFC 9110 section 8.6
     assert asked.exchange.ending == "complete"
 
 

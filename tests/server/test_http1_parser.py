@@ -38,7 +38,7 @@ def test_a_body_is_passed_on_as_it_comes(parser: RequestParser) -> None:
     assert parser.next_event() == BodyPart(b"cd")
     parser.feed(b"efGET")
     assert parser.next_event() == BodyPart(b"ef")
-    assert parser.next_event() == EndOfRequest([])
+    assert parser.next_event() == EndOfRequest()
     assert parser.next_event() is None
     assert parser.buffered_bytes == 3
 
@@ -63,7 +63,7 @@ def test_the_next_request_waits_until_it_is_asked_for(parser: RequestParser) -> 
         assert request.target == target
         with pytest.raises(RuntimeError, match="not over"):
             parser.start_next()
-        assert parser.next_event() == EndOfRequest([])
+        assert parser.next_event() == EndOfRequest()
         assert parser.next_event() is None
         parser.start_next()
     assert parser.next_event() is None
@@ -144,7 +144,7 @@ def test_what_follows_an_upgrade_is_left_alone(parser: RequestParser) -> None:
     parser.feed(get(b"Connection: upgrade", b"Upgrade: websocket"))
     assert isinstance(parser.next_event(), Request)
     parser.feed(b"\x81\x00\n")
-    assert parser.next_event() == EndOfRequest([])
+    assert parser.next_event() == EndOfRequest()
     assert parser.next_event() is None
     assert parser.take_rest() == b"\x81\x00\n"
     assert parser.take_rest() == b""

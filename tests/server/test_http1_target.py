@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.kit.http1_events import get, read_request, refusal
@@ -57,11 +59,11 @@ def test_a_host_is_read(host: bytes) -> None:
     ],
 )
 def test_a_malformed_host_is_refused(host: bytes) -> None:
-    assert refusal(get(host=b"Host: %b\r\n" % host)) == (400, "The host field is malformed.")
+    assert refusal(get(host=b"Host: %b\r\n" % host)) == (400, "The host is malformed.")
 
 
 def test_a_host_is_needed_since_version_1_1() -> None:
-    assert refusal(get(host=b"")) == (400, "There is no host field.")
+    assert refusal(get(host=b"")) == (400, "The request names no host.")
     assert read_request(get(line=b"GET / HTTP/1.0", host=b"")).fields == []
 
 
@@ -72,22 +74,23 @@ def test_two_hosts_are_refused(version: bytes, second: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "host"),
+    ("target", "host", "origin_form"),
     [
-        (b"http://edge.test/a", b"edge.test"),
-        (b"HTTP://EDGE.test", b"edge.TEST"),
-        (b"http://edge.test:80?b", b"edge.test"),
-        (b"http://edge.test/", b"edge.test:80"),
-        (b"HTTPS://edge.test:443/", b"edge.test"),
-        (b"http://edge.test:8080/", b"EDGE.test:08080"),
-        (b"https://[::1]:8443/", b"[::1]:8443"),
-        (b"other+scheme://edge.test:1/", b"edge.test:1"),
+        (b"http://edge.test/a", b"edge.test", b"/a"),
+        (b"http://edge.test//a/%2F?b=c://d/", b"edge.test", b"//a/%2F?b=c://d/"),
+        (b"HTTP://EDGE.test", b"edge.TEST", b"/"),
+        (b"http://edge.test:80?b", b"edge.test", b"/?b"),
+        (b"http://edge.test/", b"edge.test:80", b"/"),
+        (b"http://edge.test#a", b"edge.test", b"/#a"),
+        (b"HTTPS://edge.test:443/", b"edge.test", b"/"),
+        (b"http://edge.test:8080/", b"EDGE.test:08080", b"/"),
+        (b"https://[::1]:8443/", b"[::1]:8443", b"/"),
     ],
 )
-def test_an_absolute_target_names_the_host(target: bytes, host: bytes) -> None:
+def test_an_absolute_target_names_the_host_and_a_path(target: bytes, host: bytes, origin_form: bytes) -> None:
     request = read_request(get(b"X: 1", line=b"GET %b HTTP/1.1" % target, host=b"Host: %b\r\n" % host))
-    authority = target.partition(b"://")[2].partition(b"/")[0].partition(b"?")[0]
-    assert request.target == target
+    authority = re.split(rb"[/?#]", target.partition(b"://")[2])[0]
+    assert request.target == origin_form
     assert request.fields == [(b"host", authority), (b"x", b"1")]
 
 
@@ -102,13 +105,19 @@ def test_an_absolute_target_makes_up_for_the_host_of_version_1_0() -> None:
         b"http://other.test/",
         b"http://edge.test:443/",
         b"https://edge.test:80/",
-        b"ftp://edge.test:80/",
         b"http://edge.test.evil/",
     ],
 )
 def test_an_absolute_target_of_another_host_is_refused(target: bytes) -> None:
     detail = "The request's target and its host field name different hosts."
     assert refusal(get(line=b"GET %b HTTP/1.1" % target)) == (400, detail)
+
+
+@pytest.mark.parametrize("target", [b"ftp://edge.test/", b"other+scheme://edge.test", b"ftp://other.test:80/"])
+@pytest.mark.parametrize("line", [b"GET %b HTTP/1.1", b"GET %b HTTP/1.0"])
+def test_a_scheme_that_is_not_served_is_said_to_be(target: bytes, line: bytes) -> None:
+    detail = "The request's target has a scheme that is not served here."
+    assert refusal(get(line=line % target)) == (400, detail)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_denial_is_an_answer(protocol: str, status: int) -> None:
 
 
 @both_protocols
-@pytest.mark.parametrize("status", [0, 100, 101, 199, 200, 204, 299, 1000])
+@pytest.mark.parametrize("status", [0, 100, 101, 199, 200, 204, 299, 600, 999, 1000])
 def test_a_status_that_would_not_deny_cannot_be_sent(protocol: str, status: int) -> None:
     asked = ask_for_websocket(protocol)
     with pytest.raises(ValueError, match="not the status of a final response"):

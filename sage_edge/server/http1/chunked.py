@@ -80,27 +80,26 @@ class ChunkedBody:
                 raise
         return b"".join(parts)
 
-    def take_trailers(self, buffer: Buffer) -> list[tuple[bytes, bytes]] | None:
-        """Take the trailers, and with them the body's end; None where that is not here yet.
+    def take_end(self, buffer: Buffer) -> bool:
+        """Take the trailers, and with them the body's end; False where that is not here yet.
 
         Raises:
             BadRequestError: a field breaks a rule.
         """
         if not self._is_in_trailers:
-            return None
+            return False
         if buffer.peek(2) == _LINE_END:
             buffer.skip(2)
-            return []
+            return True
         block = buffer.take_block(self._limit)
         if block is None:
             if len(buffer) >= self._limit:
                 detail = "The request's trailers are too large."
                 raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
-            return None
-        trailers = read_fields(block)
-        if not _NO_TRAILERS.isdisjoint(name for name, _ in trailers):
+            return False
+        if not _NO_TRAILERS.isdisjoint(name for name, _ in read_fields(block)):
             raise malformed("A field is not allowed among trailers.")
-        return trailers
+        return True
 
     def _begin_chunk(self, buffer: Buffer) -> bool:
         """Take the line before a chunk's data; False where there is no data behind it, or not all of it is here."""

@@ -6,18 +6,18 @@ waits, limits of time, and the ways a connection ends.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from sage_edge.app.asgi import name_client
+from sage_edge.app.asgi import error_answer, name_client
 from sage_edge.app.exchange import HIGH_WATER_BYTES, Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
-from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.carrier import Host
 from sage_edge.server.http1.head import guess_request_line
 from sage_edge.server.http1.parser import (
     BadRequestError,
@@ -30,7 +30,7 @@ from sage_edge.server.http1.parser import (
 from sage_edge.server.http1.response import encode_head
 from sage_edge.server.http1.turn import Turn
 from sage_edge.server.http_exchange import HTTPExchange, complete_fields
-from sage_edge.server.refusal import UNKNOWN, Asked, note_refusal
+from sage_edge.server.refusal import UNKNOWN, Asked, Field, note_refusal
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
 from sage_edge.server.websocket_handshake import HandshakeError, read_offer
@@ -320,7 +320,9 @@ class HTTP1Connection:
         self._charge(0)
         self._host.become_http2(self._parser.take_rest())
 
-    def _refuse(self, status: HTTPStatus, detail: str, fields: Fields = (), request: Request | None = None) -> None:
+    def _refuse(
+        self, status: HTTPStatus, detail: str, fields: Sequence[Field] = (), request: Request | None = None
+    ) -> None:
         """Answer what is no request, or no good one, and end.
 
         Args:
@@ -331,33 +333,23 @@ class HTTP1Connection:
         """
         turn = self._turn
         exchange = turn.exchange if turn is not None else None
-        error = {"message": detail, "type": status.phrase.lower().replace(" ", "_"), "code": status.value}
-        body = json.dumps({"error": error}).encode()
+        answer, body = error_answer(status, detail, fields)
         asked = self._describe(request)
-        length = len(body)
         if (exchange.scope.get("method") if exchange is not None else asked.method) == "HEAD":
             body = b""  # the head is as a GET's (RFC 9110 section 9.3.2)
         if exchange is None:
             measured = {"received_bytes": 0, "sent_bytes": len(body)}
             field = note_refusal(self._host, self._version_of(request), asked, status, detail, measured=measured)
-            fields = [*fields, field]
+            answer.append(field)
         else:  # the layers tell it or, where it has not begun, the shell does and counts it, too
             if exchange.has_begun:
                 self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
             exchange.status = exchange.status or status.value
-            fields = [*fields, *identify(exchange)]
+            answer += identify(exchange)
         if turn is None or not turn.has_started:
             if exchange is not None:
                 exchange.sent_bytes = len(body)
-            head = complete_fields(
-                [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % length),
-                    (b"connection", b"close"),
-                    *fields,
-                ]
-            )
-            self.write(encode_head(status, head) + body)
+            self.write(encode_head(status, complete_fields([*answer, (b"connection", b"close")])) + body)
         self._turn = None
         if turn is not None:
             turn.close(Cause.STALLED if status is HTTPStatus.REQUEST_TIMEOUT else Cause.REFUSED)

@@ -31,7 +31,7 @@ class Request:
 
     Attributes:
         method: as sent; methods are case-sensitive.
-        target: as sent (section 3.2).
+        target: as sent, but for one in absolute form, which is given in origin form (section 3.2).
         version: "1.0" or "1.1".
         fields: lower-case names, values without white space around them, in order. With a target in absolute form
             `host` is the target's authority (section 3.2.2).
@@ -71,7 +71,7 @@ def read_head(block: bytes) -> Request:
         _join_repeated(fields, by_name)
     host = _check_host(by_name.get(b"host"), version)
     if not target.startswith(b"/"):
-        _check_target(method, target, host, fields)
+        target = _read_target(method, target, host, fields)
     content_length, is_chunked = _read_framing(by_name, version)
     options = read_list(by_name[b"connection"]) if b"connection" in by_name else ()
     return Request(
@@ -127,35 +127,39 @@ def _check_host(host: bytes | None, version: str) -> tuple[bytes, int | None] | 
     if host is None:
         if version == "1.0":
             return None
-        raise malformed("There is no host field.")
+        raise malformed("The request names no host.")
     authority = read_authority(host)
     if authority is None:
-        raise malformed("The host field is malformed.")
+        raise malformed("The host is malformed.")
     return authority
 
 
-def _check_target(
+def _read_target(
     method: str, target: bytes, host: tuple[bytes, int | None] | None, fields: list[tuple[bytes, bytes]]
-) -> None:
-    """Check a target that is no path; Host becomes what it names (sections 3.2.2 to 3.2.4)."""
+) -> bytes:
+    """Read a target that is no path; Host becomes what it names (sections 3.2.2 to 3.2.4)."""
     if target == b"*" and method == "OPTIONS":
-        return
+        return target
     if method == "CONNECT":
         authority = read_authority(target)
         if authority is None or authority[1] is None:
             raise malformed("The request's target is malformed.")
-        return
+        return target
     match = _ABSOLUTE_FORM.match(target)
     authority = read_authority(match[2]) if match else None
     if match is None or authority is None:
         raise malformed("The request's target is malformed.")
+    default_port = _DEFAULT_PORTS.get(match[1].lower())
+    if default_port is None:
+        raise malformed("The request's target has a scheme that is not served here.")
     if host is None:
         fields.insert(0, (b"host", match[2]))
-        return
-    default_port = _DEFAULT_PORTS.get(match[1].lower())
-    if (host[0], host[1] or default_port) != (authority[0], authority[1] or default_port):
+    elif (host[0], host[1] or default_port) != (authority[0], authority[1] or default_port):
         raise malformed("The request's target and its host field name different hosts.")
-    fields[:] = [(name, match[2] if name == b"host" else value) for name, value in fields]
+    else:
+        fields[:] = [(name, match[2] if name == b"host" else value) for name, value in fields]
+    origin_form = target[match.end() :]
+    return origin_form if origin_form.startswith(b"/") else b"/" + origin_form
 
 
 def _read_framing(by_name: dict[bytes, bytes], version: str) -> tuple[int | None, bool]:

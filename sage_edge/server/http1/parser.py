@@ -36,9 +36,7 @@ class BodyPart:
 
 @dataclass(slots=True)
 class EndOfRequest:
-    """The request is complete."""
-
-    trailers: list[tuple[bytes, bytes]]
+    """The request is complete. What trailers it had was looked at, and is nobody's: ASGI has no message for them."""
 
 
 @dataclass(slots=True)
@@ -172,7 +170,7 @@ class RequestParser:
 
     def _next_of_sized_body(self) -> BodyPart | EndOfRequest | None:
         if not self._left_bytes:
-            return self._end([])
+            return self._end()
         data = self._buffer.take(self._left_bytes)
         if not data:
             return None
@@ -183,12 +181,11 @@ class RequestParser:
         data = self._chunked.take_data(self._buffer)
         if data:
             return BodyPart(data)
-        trailers = self._chunked.take_trailers(self._buffer)
-        return None if trailers is None else self._end(trailers)
+        return self._end() if self._chunked.take_end(self._buffer) else None
 
-    def _end(self, trailers: list[tuple[bytes, bytes]]) -> EndOfRequest:
+    def _end(self) -> EndOfRequest:
         self._state = _State.OVER
-        return EndOfRequest(trailers)
+        return EndOfRequest()
 
     def _too_large(self) -> BadRequestError:
         if not self._buffer.has(_LINE_END, self._max_head_bytes):

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from sage_edge.core.exchange import read_length
 from sage_edge.server.http1.fields import TOKEN
+from sage_edge.server.http_exchange import LARGEST_STATUS, NO_BODY_STATUSES
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -34,10 +35,10 @@ class ResponseFraming:
         takes_trailers: whether the client asked for trailers.
 
     Attributes:
-        keeps_alive: the same, as the answer leaves it; final once the answer is complete.
+        keeps_alive: the same, as the answer's head leaves it.
     """
 
-    __slots__ = ("_has_body", "_is_chunked", "_left_bytes", "_method", "_takes_trailers", "_version", "keeps_alive")
+    __slots__ = ("_has_body", "_is_chunked", "_method", "_takes_trailers", "_version", "keeps_alive")
 
     def __init__(self, method: str, version: str, *, keeps_alive: bool, takes_trailers: bool) -> None:
         self.keeps_alive = keeps_alive
@@ -46,7 +47,6 @@ class ResponseFraming:
         self._takes_trailers = takes_trailers
         self._has_body = True
         self._is_chunked = False
-        self._left_bytes: int | None = None  # of a body of announced length
 
     def start(self, status: int, fields: Fields) -> bytes:
         """The head.
@@ -71,19 +71,9 @@ class ResponseFraming:
         return encode_head(status, given)
 
     def encode_body(self, data: bytes, *, is_last: bool) -> tuple[bytes, ...]:
-        """A piece of the body, in parts, so that a large one is not copied; nothing of one that the answer cannot have.
-
-        Raises:
-            ValueError: the body is longer than its content-length. Nothing of the piece may be sent.
-        """
+        """A piece of the body, in parts, so that a large one is not copied; nothing where the answer can have none."""
         if not self._has_body:
             return ()
-        if self._left_bytes is not None:
-            if len(data) > self._left_bytes:
-                raise ValueError("the body is longer than its content-length")
-            self._left_bytes -= len(data)
-            if is_last and self._left_bytes:
-                self.keeps_alive = False  # the client can tell by the connection's end only
         if not self._is_chunked:
             return (data,)
         end = LAST_CHUNK if is_last else b""
@@ -107,26 +97,19 @@ class ResponseFraming:
         return b"0\r\n%b\r\n" % _encode_fields(allowed)
 
     def _delimit(self, status: int, length: int | None, given: list[tuple[bytes, bytes]]) -> None:
-        """RFC 9112 section 6.3; what of it a head may say, RFC 9110 section 8.6."""
+        """RFC 9112 section 6.3. What length a status may have, and that a body has it, is the exchange's."""
         if self._method == "CONNECT" and 200 <= status < 300:
             self._has_body = self.keeps_alive = False  # what follows would be the tunnel's, and there is none
-        elif status == HTTPStatus.NO_CONTENT:
+            return
+        if length is not None:
+            given.append((b"content-length", b"%d" % length))
+        if self._method == "HEAD" or status in NO_BODY_STATUSES:
             self._has_body = False
-        elif status == HTTPStatus.RESET_CONTENT:
-            self._has_body = False
-            given.append((b"content-length", b"0"))  # RFC 9110 section 15.3.6: it has a body, of no length
-        else:
-            if length is not None:
-                given.append((b"content-length", b"%d" % length))
-            if self._method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
-                self._has_body = False
-            elif length is not None:
-                self._left_bytes = length
-            elif self._version == "1.1":
-                self._is_chunked = True
-                given.append((b"transfer-encoding", b"chunked"))
-            else:
-                self.keeps_alive = False  # its end is the connection's
+        elif length is None and self._version == "1.1":
+            self._is_chunked = True
+            given.append((b"transfer-encoding", b"chunked"))
+        elif length is None:
+            self.keeps_alive = False  # its end is the connection's
 
 
 def encode_head(status: int, fields: Fields) -> bytes:
@@ -152,7 +135,7 @@ def _encode_fields(fields: Fields) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _status_line(status: int) -> bytes:
-    if not 100 <= status <= 999:
+    if not 100 <= status <= LARGEST_STATUS:
         raise ValueError(f"{status} is not a status")
     try:
         phrase = HTTPStatus(status).phrase

@@ -49,7 +49,7 @@ class HTTP2Connection:
     def __init__(self, host: Host) -> None:
         limits = host.limits
         self._host = host
-        self._now = self._opened_at = now = host.clock()
+        self._now = now = host.clock()
         self._codec = Codec(self, max_list_bytes=DECODED_FACTOR * limits.max_header_bytes)
         self._out = Outbound()
         self._budgets = FrameBudgets(limits, now)
@@ -151,7 +151,7 @@ class HTTP2Connection:
     def _check_time(self, now: float) -> None:
         if self._farewell.is_due(now):
             self._announce_end()
-        if now - self._opened_at > self._host.limits.header_seconds:
+        if self._waits.is_greeting_over(now):
             self._streams.is_limit_known = True  # or will never be
         self._streams.check_time(now)
         self._waits.check(now, self._codec, idle_since=None if self._streams else self._streams.idle_since)

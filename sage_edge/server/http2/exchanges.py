@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from sage_edge.app.asgi import error_answer
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
-from sage_edge.core.limits import MAX_FIELDS
+from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
-from sage_edge.server.carrier import Fields, Host
+from sage_edge.server.carrier import Host
 from sage_edge.server.http2.frames import ErrorCode
 from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
@@ -18,7 +19,7 @@ from sage_edge.server.http2.request import MalformedError, RefusedError, Request
 from sage_edge.server.http2.stream import Stream
 from sage_edge.server.http2.streams import Streams
 from sage_edge.server.http2.windows import ReceiveWindow
-from sage_edge.server.http_exchange import HTTPExchange
+from sage_edge.server.http_exchange import HTTPExchange, complete_fields
 from sage_edge.server.refusal import Asked, note_refusal, note_unbegun
 from sage_edge.server.scope import http_scope, websocket_scope
 from sage_edge.server.websocket import WebSocketExchange
@@ -27,6 +28,7 @@ from sage_edge.server.websocket_handshake import HandshakeError, read_offer
 log = EdgeLogger(__name__)
 
 HTTP_VERSION = "2"
+BODY_TOO_LARGE = "The request's body is too large."
 
 
 class Exchanges:
@@ -79,9 +81,14 @@ class Exchanges:
         """
         host, streams = self._host, self._streams
         limits = host.limits
-        if len(streams) >= limits.max_streams or self._running >= 2 * limits.max_streams:
+        reason = ""
+        if len(streams) >= limits.max_streams:
+            reason = "too many streams"
+        elif self._running >= RUNNING_FACTOR * limits.max_streams:
+            reason = "too many applications still run"
+        if reason:
             host.metrics.limits_exceeded.add("streams")
-            self._note_refusal(stream_id, fields, None, "too many streams")
+            self._note_refusal(stream_id, fields, None, reason)
             if streams.is_limit_known:
                 streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             else:
@@ -100,15 +107,18 @@ class Exchanges:
             self.refuse_malformed(stream_id, fields, str(error))
             return
         except RefusedError as refused:
-            field = self._note_refusal(stream_id, fields, refused.status)
+            answer, body = error_answer(refused.status, refused.detail, refused.fields)
+            if (b":method", b"HEAD") in fields:
+                body = b""  # the head is as a GET's (RFC 9110 section 9.3.2)
+            field = self._note_refusal(stream_id, fields, refused.status, refused.detail, sent_bytes=len(body))
             streams.add(stream)
-            _answer(stream, refused.status, [*refused.fields, field])
+            _answer(stream, refused.status, [*answer, field], body)
             return
         streams.add(stream)
         stream.exchange = exchange
         exchange.stream_id = stream_id
         if is_last:
-            exchange.deliver_body(b"", is_last=True)
+            self._deliver(stream, exchange, b"", is_last=True)
         self._new.append(exchange)
 
     def refuse_malformed(self, stream_id: int, fields: list[Field], reason: str) -> None:
@@ -171,30 +181,46 @@ class Exchanges:
         if not stream.is_tunnel:
             exchange.received_bytes += size_bytes
             if exchange.received_bytes > self._host.limits.max_body_bytes:
-                self._refuse_body(stream, exchange)
+                self._refuse(stream, exchange, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LARGE)
                 return
         if self._host.account.is_exhausted:
             self._host.metrics.limits_exceeded.add("buffered_bytes")
             self._streams.reset(stream, ErrorCode.ENHANCE_YOUR_CALM)
         elif size_bytes or is_last:
+            self._deliver(stream, exchange, data, is_last=is_last)
+
+    def _deliver(self, stream: Stream, exchange: Exchange, data: bytes, *, is_last: bool) -> None:
+        if (
+            stream.is_tunnel and not exchange.progress.has_started
+        ):  # its client's turn has not come (RFC 6455 section 4.1)
+            self._refuse(stream, exchange, HTTPStatus.BAD_REQUEST, "Bytes came before the WebSocket was open.")
+        else:
             exchange.deliver_body(data, is_last=is_last)
 
-    def _refuse_body(self, stream: Stream, exchange: Exchange) -> None:
-        """End a request whose body is too long, with an answer if there was none."""
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    def _refuse(self, stream: Stream, exchange: Exchange, status: HTTPStatus, detail: str) -> None:
+        """End a request for what came after its head, with an answer if there was none."""
         if exchange.has_begun:  # otherwise it is told when it does not begin
             self._host.metrics.protocol_errors.add(HTTP_VERSION, status.name.lower())
         if exchange.progress.has_started:
             self._streams.reset(stream, ErrorCode.CANCEL, Cause.REFUSED)
             return
         exchange.status = status.value
-        _answer(stream, status, identify(exchange))
+        answer, body = error_answer(status, detail, identify(exchange))
+        if exchange.scope.get("method") == "HEAD":
+            body = b""
+        exchange.sent_bytes = len(body)
+        stream.exchange = None  # what follows is nobody's
+        stream.drop_unread()
+        _answer(stream, status, answer, body)
         exchange.lose_client(Cause.REFUSED)
 
-    def _note_refusal(self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str = "") -> Field:
+    def _note_refusal(
+        self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str, *, sent_bytes: int = 0
+    ) -> Field:
         said = dict(fields)
         asked = Asked(said.get(b":method", b"-").decode("latin-1"), said.get(b":path", b"-"), fields)
-        return note_refusal(self._host, HTTP_VERSION, asked, status, reason, stream=stream_id)
+        measured = {"received_bytes": 0, "sent_bytes": sent_bytes}
+        return note_refusal(self._host, HTTP_VERSION, asked, status, reason, measured=measured, stream=stream_id)
 
 
 def _asks_for_health(fields: list[Field]) -> bool:
@@ -202,9 +228,11 @@ def _asks_for_health(fields: list[Field]) -> bool:
     return any(name == b":path" and value in HEALTH_PATHS for name, value in fields)
 
 
-def _answer(stream: Stream, status: HTTPStatus, fields: Fields = ()) -> None:
+def _answer(stream: Stream, status: HTTPStatus, fields: list[Field], body: bytes) -> None:
     """Answer without an application."""
-    stream.start(status, [(b"content-length", b"0"), *fields], is_last=True)
+    stream.start(status, complete_fields(fields), is_last=not body)
+    if body:
+        stream.write(body, is_last=True)
 
 
 def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: bool) -> Exchange:
@@ -224,10 +252,10 @@ def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: 
     request = read_request(fields)
     head_bytes = sum([len(name) + len(value) + FIELD_OVERHEAD_BYTES for name, value in fields])
     if head_bytes > limits.max_header_bytes or len(request.fields) > MAX_FIELDS:
-        raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large.")
     stream.missing_bytes = length = request.content_length
     if length is not None and length > limits.max_body_bytes:
-        raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LARGE)
     if is_last and length and not request.protocol:
         raise MalformedError("a body was announced and none came")
     if request.protocol:
@@ -247,7 +275,7 @@ def _open_websocket(request: Request, stream: Stream, host: Host) -> Exchange:
     try:
         offer = read_offer(request.fields, http_version=HTTP_VERSION)
     except HandshakeError as error:
-        raise RefusedError(error.status, error.fields) from None
+        raise RefusedError(error.status, error.detail, error.fields) from None
     stream.is_tunnel = True
     scope = websocket_scope(host, HTTP_VERSION, request.target, request.fields, list(offer.subprotocols))
     return WebSocketExchange(scope, host, stream, offer)

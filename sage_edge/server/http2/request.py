@@ -24,11 +24,18 @@ class MalformedError(Exception):
 
 
 class RefusedError(Exception):
-    """The request is well-formed, but is answered with this status without an application."""
+    """The request is well-formed, but is answered without an application.
 
-    def __init__(self, status: HTTPStatus, fields: Sequence[Field] = ()) -> None:
-        super().__init__(status)
+    Attributes:
+        status: of the answer.
+        detail: one sentence for the client.
+        fields: for the answer.
+    """
+
+    def __init__(self, status: HTTPStatus, detail: str, fields: Sequence[Field] = ()) -> None:
+        super().__init__(detail)
         self.status = status
+        self.detail = detail
         self.fields = fields
 
 
@@ -44,7 +51,6 @@ class Request:
     """
 
     method: str
-    scheme: str
     target: bytes
     protocol: str
     fields: list[Field]
@@ -80,14 +86,14 @@ def read_request(decoded: list[Field]) -> Request:
     authority = pseudo.get(b":authority")
     fields, length = _join(fields, authority)
     target = pseudo[b":path"]
-    scheme = pseudo[b":scheme"]
-    if not _SCHEME.fullmatch(scheme):
+    if not _SCHEME.fullmatch(pseudo[b":scheme"]):
         raise MalformedError(":scheme is none")
-    is_path = _PATH.fullmatch(target) or (target == b"*" and method == b"OPTIONS")
-    if not is_path or not _METHOD.fullmatch(method):
-        raise RefusedError(HTTPStatus.BAD_REQUEST)
+    if not _METHOD.fullmatch(method):
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The request's method is malformed.")
+    if not _PATH.fullmatch(target) and not (target == b"*" and method == b"OPTIONS"):
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The request's target is malformed.")
     protocol = pseudo.get(b":protocol", b"").decode()
-    return Request(method.decode(), scheme.decode(), target, protocol, fields, length)
+    return Request(method.decode(), target, protocol, fields, length)
 
 
 def check_fields(fields: list[Field]) -> None:
@@ -115,11 +121,11 @@ def _check_connect(pseudo: dict[bytes, bytes]) -> None:
         if pseudo.keys() - {b":method", b":authority"} or not pseudo.get(b":authority"):
             raise MalformedError("CONNECT has a method and an authority only")  # section 8.5
         allow = (b"allow", ", ".join(GENERAL_METHODS).encode())
-        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, [allow])
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "CONNECT is not supported.", [allow])
     if not (pseudo.get(b":scheme") and pseudo.get(b":path") and pseudo.get(b":authority")):
         raise MalformedError("an extended CONNECT needs a scheme, a path and an authority")  # RFC 8441 section 4
     if pseudo[b":protocol"] != b"websocket":
-        raise RefusedError(HTTPStatus.NOT_IMPLEMENTED)  # RFC 9220 section 3
+        raise RefusedError(HTTPStatus.NOT_IMPLEMENTED, "The protocol is not spoken here.")  # RFC 9220 section 3
 
 
 def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], int | None]:
@@ -135,7 +141,7 @@ def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], in
             continue
         if name == b"host":
             if host is not None and host != value:
-                raise RefusedError(HTTPStatus.BAD_REQUEST)
+                raise RefusedError(HTTPStatus.BAD_REQUEST, "host is given more than once.")
             host = value
             continue
         if name == b"content-length":
@@ -149,9 +155,11 @@ def _join(fields: list[Field], authority: bytes | None) -> tuple[list[Field], in
         joined.append((b"cookie", b"; ".join(cookies)))
     if authority is not None:
         if host is not None and host.lower() != authority.lower():
-            raise RefusedError(HTTPStatus.BAD_REQUEST)  # section 8.3.1
+            raise RefusedError(HTTPStatus.BAD_REQUEST, ":authority and host differ.")  # section 8.3.1
         host = authority
-    if host is None or read_authority(host) is None:
-        raise RefusedError(HTTPStatus.BAD_REQUEST)
+    if host is None:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The request names no host.")
+    if read_authority(host) is None:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The host is malformed.")
     joined.insert(0, (b"host", host))
     return joined, length

@@ -22,6 +22,10 @@ class Waits:
         self._block_since = now
         self.has_greeted = False
 
+    def is_greeting_over(self, now: float) -> bool:
+        """Whether the client has had its time for the preface and for the server's settings."""
+        return now - self._opened_at > self._limits.header_seconds
+
     def check(self, now: float, codec: Codec, *, idle_since: float | None) -> None:
         """Look at them.
 
@@ -34,7 +38,7 @@ class Waits:
             ConnectionFault: one is over its limit.
         """
         limits = self._limits
-        if not self.has_greeted and now - self._opened_at > limits.header_seconds:
+        if not self.has_greeted and self.is_greeting_over(now):
             raise ConnectionFault(ErrorCode.SETTINGS_TIMEOUT, "the preface took too long")
         if not codec.is_in_block or codec.blocks != self._block:
             self._block = codec.blocks

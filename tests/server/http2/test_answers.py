@@ -133,7 +133,7 @@ def test_a_head_that_cannot_be_sent_may_be_followed_by_another(field: Field) -> 
     assert (client.answer(stream_id).status, client.answer(stream_id).body) == (500, b"sorry")
 
 
-@pytest.mark.parametrize("status", [99, 100, 101, 103, 199, 1000])
+@pytest.mark.parametrize("status", [99, 100, 101, 103, 199, 600, 999, 1000])
 def test_a_status_that_is_not_final_cannot_be_sent(status: int) -> None:
     client = HTTP2Client()
     _, exchange = client.ask()
@@ -142,7 +142,7 @@ def test_a_status_that_is_not_final_cannot_be_sent(status: int) -> None:
     assert client.take() == []
 
 
-@pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 418, 500, 599, 999])
+@pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 418, 500, 599])
 def test_every_final_status_is_sent(status: int) -> None:
     client = HTTP2Client()
     stream_id, exchange = client.ask()
