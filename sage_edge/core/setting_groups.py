@@ -7,7 +7,7 @@ other is `core.conflicts`'.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +56,22 @@ def read_port_or_socket(value: object) -> object:
     return value
 
 
+def check_each(texts: Iterable[str], check: Callable[[str], object]) -> None:
+    """Check each of several texts, so that all that is wrong is told at once.
+
+    Raises:
+        ValueError: with what is wrong with each that `check` raises one for.
+    """
+    wrong = []
+    for text in texts:
+        try:
+            check(text)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
 def _try_bind(text: str) -> Bind | None:
     try:
         return parse_bind(text)
@@ -89,8 +105,7 @@ class ListenSettings(BaseModel):
     @field_validator("bind")
     @classmethod
     def _parse_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            parse_bind(text)
+        check_each(value, parse_bind)
         return value
 
     @property
@@ -115,7 +130,7 @@ class ProxySettings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _parse_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        TrustedProxies(value)
+        check_each(value, lambda text: TrustedProxies([text]))
         return value
 
     @property
