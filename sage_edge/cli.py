@@ -139,10 +139,17 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except typer.TyperException as error:
         print(f"sage-edge: error: {error.format_message()}", file=sys.stderr)
-        print("sage-edge: hint: sage-edge --help lists commands and options", file=sys.stderr)
+        print(f"sage-edge: hint: {_usage_hint(error)}", file=sys.stderr)
         return ExitCode.CONFIGURATION
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+
+
+def _usage_hint(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    if context is not None and context.parent is not None and isinstance(context.command, TyperGroup):
+        return "use " + " or ".join(f"sage-edge {context.info_name} {name}" for name in context.command.commands)
+    return "sage-edge --help lists commands and options"
 
 
 def _print_error(error: EdgeError) -> None:

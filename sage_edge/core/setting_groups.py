@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, field_validator
 from pydantic_settings import NoDecode
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, FileDescriptorBind, SystemdBind, TCPBind, parse_bind
@@ -27,6 +27,11 @@ _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\)
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+def hint(text: str) -> dict[str, JsonValue]:
+    """What to do about a bad value, for a field whose description is too long to say so."""
+    return {"hint": text}
 
 
 def split_list(value: object) -> object:
@@ -95,6 +100,7 @@ class ListenSettings(BaseModel):
         description="Listen here instead of host and port: host:port, [v6]:port, unix:PATH, unix:@NAME, fd://N, "
         "systemd or systemd:NAME (the sockets that systemd passes on). Repeatable; in the environment, separated by "
         "commas.",
+        json_schema_extra=hint("name an address such as 0.0.0.0:8899, [::]:8899 or unix:/run/sage-edge.sock"),
     )
     reuse_port: bool = Field(
         False,
@@ -122,6 +128,7 @@ class ProxySettings(BaseModel):
         description="Addresses and networks of proxies that are believed whom a request comes from, in forwarded and "
         "x-forwarded-for, -proto and -host; unix for Unix sockets. From others these headers are removed. "
         "Repeatable, or separated by commas.",
+        json_schema_extra=hint("name an address or network such as 10.0.0.0/8, or unix"),
     )
     proxy_protocol: bool = Field(
         False, description="Connections from trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
@@ -188,6 +195,7 @@ class GatewaySettings(BaseModel):
         "auto",
         description="The ASGI application to mount: module:attribute, module:factory(), demo (the SAGE gateway with "
         "a small model in process), or auto (the SAGE gateway).",
+        json_schema_extra=hint("name an ASGI application, such as my_module:app"),
     )
     gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
         "auto", description="Where the gateway runs: asyncio (a thread of its own) or trio. auto is asyncio."
@@ -303,12 +311,14 @@ class MetricsSettings(BaseModel):
         DEFAULT_METRICS_BIND,
         description="Where /metrics is served for Prometheus, in plaintext: as for --bind, or none. Where the default "
         "is taken, and with --reuse-port any other, the edge starts without, and serves it once that is free.",
+        json_schema_extra=hint(f"name an address such as {DEFAULT_METRICS_BIND}, or none"),
     )
     admin_bind: str = Field(
         DEFAULT_ADMIN_BIND,
         description="Where the status page is shown, in plaintext and to all who can reach it: as for --bind, or none. "
         "Where the default is taken, and with --reuse-port any other, the edge starts without, and shows it once that "
         "is free.",
+        json_schema_extra=hint(f"name an address such as {DEFAULT_ADMIN_BIND}, or none"),
     )
 
     @field_validator("metrics_bind", "admin_bind")
