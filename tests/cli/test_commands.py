@@ -207,13 +207,13 @@ class TestProbe:
             assert run(["probe", "--port", str(edge.port)]) == 1
         output, errors = capsys.readouterr()
         assert output == ""
-        assert f"sage-edge: error: the edge at 0.0.0.0:{edge.port} is starting\nsage-edge: hint: started: " in errors
+        assert f"sage-edge: error: the edge at 127.0.0.1:{edge.port} is starting\nsage-edge: hint: started: " in errors
 
     def test_nothing_listening(self, capsys: pytest.CaptureFixture[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         assert run(["probe", "--port", port]) == 1
-        assert f"no edge answers at 0.0.0.0:{port}: connection refused" in capsys.readouterr().err
+        assert f"no edge answers at 127.0.0.1:{port}: connection refused" in capsys.readouterr().err
 
 
 class TestCerts:
