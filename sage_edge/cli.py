@@ -41,6 +41,7 @@ from sage_edge.core.report import (
 )
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.core.settings import Settings
+from sage_edge.help import DefaultServeGroup, SettingsCommand
 from sage_edge.options import with_settings
 from sage_edge.server.early_signals import EarlySignals, EndedBySignal, ignore_ending_signals
 from sage_edge.server.forked_children import leave_signals_to_parent
@@ -48,34 +49,12 @@ from sage_edge.server.forked_children import leave_signals_to_parent
 INTERRUPTED = 128 + 2
 """What shells report of a process that SIGINT ended."""
 
-ROOT_OPTIONS = frozenset({"--help", "-h", "--version"})
-
-
-class DefaultServeGroup(TyperGroup):
-    """Commands, where options without a command belong to `serve`, as in the original's command lines."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `serve` where no command is named."""
-        if not args or (args[0].startswith("-") and args[0] not in ROOT_OPTIONS):
-            args = ["serve", *args]
-        return super().parse_args(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Show the options of `serve` too."""
-        own = self.params
-        self.params = [*own, *self.commands["serve"].params]
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self.params = own
-
-
 app = typer.Typer(
     name="sage-edge",
     cls=DefaultServeGroup,
     add_completion=False,
     rich_markup_mode=None,  # Rich's panels cut long names off in a narrow terminal
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="TLS and HTTP/2 edge server that mounts an LLM gateway in-process. "
     "Without a command, the options are those of serve.",
 )
@@ -139,10 +118,17 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except typer.TyperException as error:
         print(f"sage-edge: error: {error.format_message()}", file=sys.stderr)
-        print("sage-edge: hint: sage-edge --help lists commands and options", file=sys.stderr)
+        print(f"sage-edge: hint: {_usage_hint(error)}", file=sys.stderr)
         return ExitCode.CONFIGURATION
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+
+
+def _usage_hint(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    if context is not None and context.parent is not None and isinstance(context.command, TyperGroup):
+        return "use " + " or ".join(f"sage-edge {context.info_name} {name}" for name in context.command.commands)
+    return "sage-edge --help lists commands and options"
 
 
 def _print_error(error: EdgeError) -> None:
@@ -169,7 +155,7 @@ def _root(
     """Hold the options that come before a command."""
 
 
-@app.command(name="serve")
+@app.command(name="serve", cls=SettingsCommand)
 @with_settings
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
@@ -291,7 +277,7 @@ def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, lin
     return rows
 
 
-@app.command(name="check")
+@app.command(name="check", cls=SettingsCommand)
 @with_settings
 def check(configuration: Configuration) -> None:
     """Check settings, certificate and gateway; open no socket."""
@@ -305,15 +291,15 @@ def check(configuration: Configuration) -> None:
     print("\n".join(["sage-edge: everything is in order", *format_rows(rows)]))
 
 
-@app.command(name="config")
+@app.command(name="config", cls=SettingsCommand)
 @with_settings
 def config(configuration: Configuration) -> None:
-    """Print the effective settings as TOML, and where each value came from."""
+    """Print the effective settings and their origin, as TOML."""
     print("\n".join(format_configuration(configuration)))
     configuration.raise_faults()
 
 
-@app.command(name="routes")
+@app.command(name="routes", cls=SettingsCommand)
 @with_settings
 def routes(configuration: Configuration) -> None:
     """Print which paths are answered by what."""
@@ -321,10 +307,10 @@ def routes(configuration: Configuration) -> None:
     print("\n".join(format_rows(describe_routes(configuration.settings))))
 
 
-@app.command(name="probe")
+@app.command(name="probe", cls=SettingsCommand)
 @with_settings
 def probe(configuration: Configuration) -> None:
-    """Ask the edge running on this machine whether it is ready: exit 0 or 1."""
+    """Ask the local edge whether it is ready (exit 0 or 1)."""
     from sage_edge.server.probe import ask_readiness
 
     configuration.raise_faults()

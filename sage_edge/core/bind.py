@@ -86,7 +86,9 @@ def parse_bind(text: str) -> Bind:
             raise ValueError("systemd: needs the FileDescriptorName of a socket unit, as in systemd:https")
         return SystemdBind(port)
     if not colon or not host:
-        raise ValueError(f"{text!r} is not host:port, [v6]:port, unix:PATH, fd://N or systemd")
+        raise ValueError(
+            f"{text!r} is not host:port, [v6]:port, unix:PATH, unix:@NAME, fd://N, systemd or systemd:NAME"
+        )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

@@ -23,8 +23,8 @@ from sage_edge.core.errors import EdgeError, Fault, reason_of
 from sage_edge.core.settings import (
     ENVIRONMENT_PREFIX,
     Settings,
-    describe,
     environment_variable_of,
+    hint_of,
     option_of,
 )
 
@@ -155,7 +155,7 @@ def _explain_unknown(name: str, file_name: str) -> Fault:
 
 
 def _explain(name: str, detail: ErrorDetails, value: object, origins: Mapping[str, Origin]) -> Fault:
-    hint = f"{option_of(name)} or {environment_variable_of(name)}: {describe(name)}"
+    hint = f"{option_of(name)} or {environment_variable_of(name)}: {hint_of(name)}"
     if isinstance(value, str) and value.startswith("tcp://"):
         hint = "Kubernetes set this for a Service called sage-edge; set enableServiceLinks: false in the pod"
     if detail["type"] == "value_error":

@@ -7,11 +7,11 @@ other is `core.conflicts`'.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, field_validator
 from pydantic_settings import NoDecode
 
 from sage_edge.core.bind import LARGEST_PORT, Bind, FileDescriptorBind, SystemdBind, TCPBind, parse_bind
@@ -27,6 +27,11 @@ _GATEWAY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\)
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
+
+
+def hint(text: str) -> dict[str, JsonValue]:
+    """What to do about a bad value, for a field whose description is too long to say so."""
+    return {"hint": text}
 
 
 def split_list(value: object) -> object:
@@ -56,6 +61,22 @@ def read_port_or_socket(value: object) -> object:
     return value
 
 
+def check_each(texts: Iterable[str], check: Callable[[str], object]) -> None:
+    """Check each of several texts, so that all that is wrong is told at once.
+
+    Raises:
+        ValueError: with what is wrong with each that `check` raises one for.
+    """
+    wrong = []
+    for text in texts:
+        try:
+            check(text)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
 def _try_bind(text: str) -> Bind | None:
     try:
         return parse_bind(text)
@@ -79,6 +100,7 @@ class ListenSettings(BaseModel):
         description="Listen here instead of on --host and --port: host:port, [v6]:port, unix:PATH, unix:@NAME, "
         "fd://N, systemd or systemd:NAME (sockets passed by systemd). Repeatable; in the environment, separated by "
         "commas.",
+        json_schema_extra=hint("name an address such as 0.0.0.0:8899, [::]:8899 or unix:/run/sage-edge.sock"),
     )
     reuse_port: bool = Field(
         False,
@@ -89,8 +111,7 @@ class ListenSettings(BaseModel):
     @field_validator("bind")
     @classmethod
     def _parse_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            parse_bind(text)
+        check_each(value, parse_bind)
         return value
 
     @property
@@ -107,6 +128,7 @@ class ProxySettings(BaseModel):
         description="Addresses and networks of proxies whose forwarded or x-forwarded-for, -proto and -host headers "
         "are believed; unix for Unix sockets. These headers are removed from all other requests. Repeatable, or "
         "separated by commas.",
+        json_schema_extra=hint("name an address or network such as 10.0.0.0/8, or unix"),
     )
     proxy_protocol: bool = Field(
         False,
@@ -116,7 +138,7 @@ class ProxySettings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _parse_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        TrustedProxies(value)
+        check_each(value, lambda text: TrustedProxies([text]))
         return value
 
     @property
@@ -176,6 +198,7 @@ class GatewaySettings(BaseModel):
         "auto",
         description="The ASGI application to mount: module:attribute, module:factory(), demo (the SAGE gateway with "
         "a small model in the same process), or auto (the SAGE gateway).",
+        json_schema_extra=hint("name an ASGI application, such as my_module:app"),
     )
     gateway_loop: Literal["auto", "asyncio", "trio"] = Field(
         "auto",
@@ -303,12 +326,14 @@ class MetricsSettings(BaseModel):
         description="Where /metrics is served for Prometheus, in plaintext: an address as for --bind, or none. If the "
         "default address is taken, or with --reuse-port any address, the edge starts without the page and serves it "
         "once the address is free.",
+        json_schema_extra=hint(f"name an address such as {DEFAULT_METRICS_BIND}, or none"),
     )
     admin_bind: str = Field(
         DEFAULT_ADMIN_BIND,
         description="Where the status page is served, in plaintext and without a password: an address as for --bind, "
         "or none. If the default address is taken, or with --reuse-port any address, the edge starts without the page "
         "and serves it once the address is free.",
+        json_schema_extra=hint(f"name an address such as {DEFAULT_ADMIN_BIND}, or none"),
     )
 
     @field_validator("metrics_bind", "admin_bind")

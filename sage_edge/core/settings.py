@@ -114,6 +114,12 @@ def describe(name: str) -> str:
     return Settings.model_fields[name].description or ""
 
 
+def hint_of(name: str) -> str:
+    """What to do about a bad value of a field: its own hint, or else the first sentence of its meaning."""
+    extra = Settings.model_fields[name].json_schema_extra
+    return str(extra["hint"]) if isinstance(extra, dict) else describe(name).partition(". ")[0].removesuffix(".") + "."
+
+
 def default_of(name: str) -> Any:
     """A field's default."""
     return Settings.model_fields[name].default

@@ -20,7 +20,10 @@ from sage_edge.server.certificates import CertificateInfo, describe_certificate,
 
 
 def find_chain_faults(certfile: Path, chain: Sequence[x509.Certificate], now: datetime) -> Iterator[Fault]:
-    """What is wrong with a server's certificate and the intermediates that follow it.
+    """What is wrong with a server's certificate and with who signed it.
+
+    What is above that is none: where a cross-signed root has expired, say, clients know a newer one, or do not. It is
+    for `find_chain_warnings`.
 
     Args:
         certfile: where they are from.
@@ -37,10 +40,20 @@ def find_chain_faults(certfile: Path, chain: Sequence[x509.Certificate], now: da
     if not _is_for_servers(chain[0]):
         hint = "use one whose extended key usage allows serverAuth"
         yield _fault(f"{text} is not for servers: every client would refuse it", hint)
-    intermediates = _follow_issuers(chain)[1:]
-    faults = [(each.subject, _find_intermediate_fault(certfile, each, now)) for each in intermediates]
-    good = [subject for subject, fault in faults if fault is None]  # of several for one subject clients take a good one
-    yield from (fault for subject, fault in faults if fault is not None and subject not in good)
+    yield from (fault for each, fault in _find_issuer_faults(certfile, chain, now) if each.subject == chain[0].issuer)
+
+
+def find_chain_warnings(certfile: Path, chain: Sequence[x509.Certificate], now: datetime) -> Iterator[str]:
+    """What keeps those clients from verifying a server's certificate that know no better issuers than follow it.
+
+    Args:
+        certfile: where they are from.
+        chain: as the file has them; at least one.
+        now: the present, as an aware datetime.
+    """
+    for each, fault in _find_issuer_faults(certfile, chain, now):
+        if each.subject != chain[0].issuer:
+            yield f"{fault.what}; only clients that know another of that name accept the certificate"
 
 
 def find_pair_faults(
@@ -124,15 +137,25 @@ def _find_gap(certfile: Path, chain: Sequence[x509.Certificate]) -> Iterator[Fau
     yield _fault(f"no certificate in {certfile} has signed {signed}: clients could not verify it", hint)
 
 
-def _find_intermediate_fault(certfile: Path, intermediate: x509.Certificate, now: datetime) -> Fault | None:
-    text = f"the intermediate {intermediate.subject.rfc4514_string()} in {certfile}"
-    first, last = intermediate.not_valid_before_utc, intermediate.not_valid_after_utc
+def _find_issuer_faults(
+    certfile: Path, chain: Sequence[x509.Certificate], now: datetime
+) -> Sequence[tuple[x509.Certificate, Fault]]:
+    """Those that no client could go by; of several for one subject clients take a good one."""
+    faults = [(each, _find_issuer_fault(certfile, each, now)) for each in _follow_issuers(chain)[1:]]
+    good = [each.subject for each, fault in faults if fault is None]
+    return [(each, fault) for each, fault in faults if fault is not None and each.subject not in good]
+
+
+def _find_issuer_fault(certfile: Path, issuer: x509.Certificate, now: datetime) -> Fault | None:
+    kind = "root" if issuer.subject == issuer.issuer else "intermediate"
+    text = f"the {kind} {issuer.subject.rfc4514_string()} in {certfile}"
+    first, last = issuer.not_valid_before_utc, issuer.not_valid_after_utc
     if now > last:
-        return _fault(f"{text} expired {utc_text(last)}", "put the issuer's present intermediate in its place")
+        return _fault(f"{text} expired {utc_text(last)}", f"put the issuer's present {kind} in its place")
     if now < first:
         return _fault(f"{text} is not valid before {utc_text(first)}", _clock_hint(now))
-    if not _is_authority(intermediate):
-        return _fault(f"{text} is no CA's: every client would refuse what it signed", "have a CA sign the certificate")
+    if not _is_authority(issuer):
+        return _fault(f"{text} is no CA's: clients refuse what it has signed", "have a CA sign the certificate")
     return None
 
 

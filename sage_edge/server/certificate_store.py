@@ -93,10 +93,11 @@ class CertificateStore:
         return self.current.choose(server_name)
 
     def log_warnings(self) -> None:
-        """Warn of each certificate that expires soon, and of each without names."""
+        """Warn of each certificate that expires soon, has no names, or has a chain that not all clients can follow."""
         for served in self.current.certificates:
             expiry = expiry_warning(served.certfile, served.info, self._now())
-            for warning in filter(None, (expiry, name_warning(served.certfile, served.info))):
+            names = name_warning(served.certfile, served.info)
+            for warning in filter(None, (expiry, names, *served.info.chain_warnings)):
                 log.warning(warning)
 
     def tell_names(self, tell: Callable[[Names], None]) -> None:

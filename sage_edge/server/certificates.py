@@ -41,6 +41,7 @@ class CertificateInfo:
         issuer: distinguished name of who signed it, as RFC 4514 writes it.
         key_kind: of its public key: "ECDSA", "RSA", "Ed25519" or "Ed448"; "" for one that only OpenSSL knows.
         pem: the certificate itself.
+        chain_warnings: what keeps some clients from verifying it, each in one line.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class CertificateInfo:
     issuer: str
     key_kind: str = ""
     pem: str = field(default="", repr=False)
+    chain_warnings: tuple[str, ...] = ()
 
     def days_left(self, now: datetime) -> float:
         """Days of validity left at `now` (an aware datetime); negative once expired."""

@@ -92,26 +92,20 @@ def prepare(
         faults.extend(fault for fault in found if fault.setting != "ca_certs" or "client_auth" not in faulty)
     if names_in_use is not None and not faulty & {"certfile", "dev_tls"}:
         faults.extend(_compare_encryption(is_tls=settings.is_tls, was_tls=bool(names_in_use)))
+    opens = not is_check and sockets is None
     # First, so that what is named for it is not among all that systemd has passed.
     redirects = list(redirect_sockets)
-    if not is_check and sockets is None and not faulty & {"host", "port", "bind", "redirect_http"}:
+    if opens and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirects, found = _open_redirect(settings, passed)
         faults.extend(found)
-    opened: list[socket.socket] = []
-    if not is_check and not faulty & {"host", "port", "bind"}:
-        if sockets is None:
-            is_activated = bool(passed) and configuration.has_defaults("bind", "host", "port")
-            binds = (SystemdBind(),) if is_activated else settings.binds
-            opened, found = open_listeners(binds, passed, is_port_shared=settings.reuse_port)
-            faults.extend(found)
-        else:
-            opened = list(sockets)
-    own = {"metrics_bind": OwnListener(), "admin_bind": OwnListener()}
-    for name, bind in (("metrics_bind", settings.metrics_listener), ("admin_bind", settings.admin_listener)):
-        if not is_check and sockets is None and name not in faulty and not faults and bind is not None:
-            own[name], found = _open_own(name, bind, configuration)
-            faults.extend(found)
-    metrics_listener, admin_listener = own.values()
+    opened = list(sockets or ())
+    if opens and not faulty & {"host", "port", "bind"}:
+        opened, found = _open_listeners(configuration, passed)
+        faults.extend(found)
+    metrics_listener, admin_listener = OwnListener(), OwnListener()
+    if opens and not faults:
+        (metrics_listener, admin_listener), found = _open_own_listeners(configuration)
+        faults.extend(found)
     tracer, found = _build_tracer() if settings.tracing else (None, [])
     faults.extend(found)
     gateway = None
@@ -126,11 +120,27 @@ def prepare(
     return Plan(settings, certificates, gateway, opened, metrics_listener, admin_listener, redirects, tracer)
 
 
+def _open_listeners(
+    configuration: Configuration, passed: PassedSockets | None
+) -> tuple[list[socket.socket], Sequence[Fault]]:
+    is_activated = bool(passed) and configuration.has_defaults("bind", "host", "port")
+    binds = (SystemdBind(),) if is_activated else configuration.settings.binds
+    return open_listeners(binds, passed, is_port_shared=configuration.settings.reuse_port)
+
+
 _OWN = {
     "metrics_bind": ("metrics are not served before their address is free", "metrics are served"),
     "admin_bind": ("the status page is not shown before its address is free", "the status page is shown"),
 }
 """What is said of one whose address is taken, and once it is open."""
+
+
+def _open_own_listeners(configuration: Configuration) -> tuple[Sequence[OwnListener], Sequence[Fault]]:
+    """For metrics, and for the status page."""
+    settings = configuration.settings
+    binds = {"metrics_bind": settings.metrics_listener, "admin_bind": settings.admin_listener}
+    opened = [_open_own(name, bind, configuration) if bind else (OwnListener(), []) for name, bind in binds.items()]
+    return [listener for listener, _ in opened], [fault for _, found in opened for fault in found]
 
 
 def _open_own(setting: str, bind: Bind, configuration: Configuration) -> tuple[OwnListener, Sequence[Fault]]:

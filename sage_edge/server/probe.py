@@ -26,7 +26,7 @@ def ask_readiness(settings: Settings) -> str:
     Raises:
         EdgeError: it is not ready, or did not answer; code NOT_READY.
     """
-    bind = settings.binds[0]
+    bind = _reachable(settings.binds[0])
     try:
         with _connect(bind) as sock:
             _introduce(sock, settings)
@@ -40,6 +40,8 @@ def ask_readiness(settings: Settings) -> str:
         hint = "give probe the options that serve was given"
         if settings.client_auth == "required":
             hint = "the edge requires a client certificate, and probe has none: ask /readyz with a client that has one"
+        elif isinstance(error, ConnectionResetError) and not settings.is_tls:  # RemoteDisconnected is one, too
+            hint = f"the edge may speak TLS: {hint}"
         what = f"no edge answers at {bind}: {_describe(error)}"
         raise EdgeError(Fault(what, hint, ExitCode.NOT_READY, error)) from None
     if code != http.client.OK:
@@ -72,10 +74,15 @@ def _build_context() -> ssl.SSLContext:
     return context
 
 
+def _reachable(bind: Bind) -> Bind:
+    """Where an edge is reached that listens there: one on every address at the loopback's."""
+    return TCPBind(LOOPBACK.get(bind.host, bind.host), bind.port) if isinstance(bind, TCPBind) else bind
+
+
 def _connect(bind: Bind) -> socket.socket:
     match bind:
         case TCPBind(host, port):
-            return socket.create_connection((LOOPBACK.get(host, host), port), timeout=PROBE_SECONDS)
+            return socket.create_connection((host, port), timeout=PROBE_SECONDS)
         case UnixBind():
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(PROBE_SECONDS)

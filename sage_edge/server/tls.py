@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -23,6 +23,7 @@ from sage_edge.server.certificate_faults import (
     certificate_text,
     find_authority_faults,
     find_chain_faults,
+    find_chain_warnings,
     find_pair_faults,
 )
 from sage_edge.server.certificates import (
@@ -110,7 +111,10 @@ def check_tls(files: TLSFiles, now: datetime) -> tuple[CertificateInfo | None, l
             faults += find_pair_faults(files.certfile, files.keyfile or files.certfile, chain, key)
     if not faults:
         _collect(faults, lambda: build_ssl_context(files))
-    return (describe_certificate(chain[0]) if chain else None), faults
+    if not chain:
+        return None, faults
+    warnings = tuple(find_chain_warnings(files.certfile, chain, now))
+    return replace(describe_certificate(chain[0]), chain_warnings=warnings), faults
 
 
 def expiry_warning(certfile: Path, info: CertificateInfo, now: datetime) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sage_edge import __version__
 from sage_edge.cli import run
 from sage_edge.core.configuration import CONFIG_VARIABLE
+from sage_edge.core.setting_groups import TLSSettings
 from sage_edge.core.settings import GROUPS, environment_variable_of, option_of
 from tests.kit.edge import run_edge, running_edge
 
@@ -46,6 +48,29 @@ class TestVersionAndHelp:
         text = output_of(capsys, "--help")
         for command in ("serve", "check", "config", "routes", "probe", "certs"):
             assert f"\n  {command} " in text
+
+    @pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("probe", "--help")])
+    def test_help_has_commands_first_and_settings_by_concern(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        text = output_of(capsys, *arguments)
+        commands = [] if len(arguments) > 1 else ["Commands"]
+        assert re.findall(r"^(\w.*):$", text, re.MULTILINE) == [
+            *commands,
+            "Options",
+            *(group.__doc__ for group in GROUPS),
+        ]
+        tls = text.partition("\nTLS:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^  --([\w-]+)", tls, re.MULTILINE) == [
+            name.replace("_", "-") for name in TLSSettings.model_fields
+        ]
+
+    def test_what_commands_do_is_said_whole_in_a_narrow_terminal(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        assert "..." not in output_of(capsys, "--help").partition("Commands:")[2].partition("\n\n")[0]
 
     def test_the_module_runs_as_the_command_does(self) -> None:
         result = run_edge("--version")
@@ -182,13 +207,13 @@ class TestProbe:
             assert run(["probe", "--port", str(edge.port)]) == 1
         output, errors = capsys.readouterr()
         assert output == ""
-        assert f"sage-edge: error: the edge at 0.0.0.0:{edge.port} is starting\nsage-edge: hint: started: " in errors
+        assert f"sage-edge: error: the edge at 127.0.0.1:{edge.port} is starting\nsage-edge: hint: started: " in errors
 
     def test_nothing_listening(self, capsys: pytest.CaptureFixture[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         assert run(["probe", "--port", port]) == 1
-        assert f"no edge answers at 0.0.0.0:{port}: connection refused" in capsys.readouterr().err
+        assert f"no edge answers at 127.0.0.1:{port}: connection refused" in capsys.readouterr().err
 
 
 class TestCerts:

@@ -11,7 +11,7 @@ import pytest
 
 from sage_edge.core.configuration import Configuration, Origin, read_configuration
 from sage_edge.core.errors import EdgeError
-from sage_edge.core.settings import Settings, environment_variable_of, option_of
+from sage_edge.core.settings import Settings, environment_variable_of, hint_of, option_of
 
 # For every setting three valid values, as option, environment and file give them; none is the default.
 VALUES: dict[str, tuple[Any, str, Any]] = {
@@ -279,9 +279,32 @@ def test_a_setting_with_two_faults_is_reported_once() -> None:
     assert [fault.setting for fault in faults] == ["bind"]
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "reasons"),
+    [
+        ("bind", ("foo", "unix:@edge", "fd://x"), ["'foo' is not host:port", "fd:// needs the number"]),
+        ("trusted_proxies", ("a", "10.0.0.1", "10.0.0.1/8"), ["'a' does not appear", "10.0.0.1/8 has host bits"]),
+    ],
+)
+def test_all_that_is_wrong_with_the_values_of_a_setting_is_told(
+    name: str, values: tuple[str, ...], reasons: list[str]
+) -> None:
+    (what,) = whats(read_configuration({name: values}))
+    told = what.partition(": ")[2].split("; ")
+    assert len(told) == len(reasons)
+    assert all(text.startswith(reason) for text, reason in zip(told, reasons, strict=True))
+
+
 def test_the_hint_of_a_bad_value_names_both_ways_to_set_it_and_its_meaning() -> None:
     hint = read_configuration({"port": -1}).faults[0].hint
     assert hint == "--port or SAGE_EDGE_PORT: TCP port to listen on; 0 takes a free one."
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_hint_of_a_bad_value_is_one_short_sentence(name: str) -> None:
+    hint = hint_of(name)
+    assert len(hint) < 150
+    assert ". " not in hint
 
 
 def test_a_bad_value_hides_the_conflicts_of_its_own_setting() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,11 +62,11 @@ async def app(scope, receive, send):
 
 
 @contextmanager
-def running_forking(directory: Path, *options: str) -> Iterator[tuple[Edge, list[int]]]:
+def running_forking(directory: Path, *options: str, **popen: Any) -> Iterator[tuple[Edge, list[int]]]:
     """An edge, and the pids of children that end with the block."""
     (directory / "forking.py").write_text(GATEWAY)
     children: list[int] = []
-    with running_edge("--gateway", "forking:app", *options, cwd=directory) as edge:
+    with running_edge("--gateway", "forking:app", *options, cwd=directory, **popen) as edge:
         try:
             yield edge, children
         finally:
@@ -72,6 +74,12 @@ def running_forking(directory: Path, *options: str) -> Iterator[tuple[Edge, list
             for pid in children:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Have orphaned descendants become this process's children, as a container's first process does."""
+    set_child_subreaper = 36
+    assert ctypes.CDLL(None).prctl(set_child_subreaper, 1) == 0
 
 
 def is_refused(port: int) -> bool:
@@ -103,3 +111,14 @@ def test_a_child_ends_when_it_is_told_to_and_not_by_what_the_edge_is_told(tmp_pa
     with running_forking(tmp_path, "--gateway-loop", loop) as (edge, _), edge.client() as client:
         assert client.get("/end").text == str(-signal.SIGTERM)
         assert client.get("/healthz").status_code == 200
+
+
+def test_a_supervisor_that_is_the_first_process_leaves_no_defunct_children_of_a_worker(tmp_path: Path) -> None:
+    with running_forking(tmp_path, "--workers", "1", preexec_fn=adopt_orphans) as (edge, children):
+        with edge.client() as client, client.stream("GET", "/") as response:
+            children.append(int(next(response.iter_text()).split()[1]))
+            worker = edge.log.wait_for(r"worker ready.* pid=(\d+)")[1]
+            os.kill(int(worker), signal.SIGKILL)
+            assert eventually(lambda: not Path(f"/proc/{children[0]}").exists())
+        edge.log.wait_for("worker ready", count=2)
+        assert edge.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from sage_edge.server.tls import check_tls
-from tests.kit.tls_files import CERTIFICATE, KEY, PAIR
+from sage_edge.server.certificate_store import CertificateStore
+from sage_edge.server.tls import build_ssl_context, check_tls
+from tests.kit.captured_logs import captured_logs
+from tests.kit.handshake import client_context, shake_hands
+from tests.kit.tls_files import CA, CERTIFICATE, KEY, PAIR
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
+AN_HOUR_AGO, IN_AN_HOUR = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
 
 
 class Signer:
@@ -65,7 +70,7 @@ UPPER = Signer("upper", ROOT)
 LOWER = Signer("lower", UPPER)
 LEAF = Signer("leaf", LOWER, is_ca=False)
 CROSSED = Signer("upper", OTHER, twin=UPPER)
-EXPIRED = Signer("upper", ROOT, twin=UPPER, last=NOW - timedelta(hours=1))
+EXPIRED = Signer("upper", ROOT, twin=UPPER, last=AN_HOUR_AGO)
 OLD_ROOT = Signer("old root", is_ca=None)
 
 
@@ -104,7 +109,34 @@ OLD_ROOT = Signer("old root", is_ca=None)
 )
 def test_a_chain_that_clients_can_follow_has_no_faults(chain: Sequence[Signer]) -> None:
     chain[0].write(*chain[1:])
+    info, faults = check_tls(PAIR, NOW)
+    assert info is not None
+    assert (faults, info.chain_warnings) == ([], ())
+
+
+@pytest.mark.parametrize(
+    ("above", "warning"),
+    [
+        (Signer("root", OTHER, twin=ROOT, last=AN_HOUR_AGO), "the intermediate CN=root in cert.pem expired"),
+        (Signer("root", OTHER, twin=ROOT, first=IN_AN_HOUR), "the intermediate CN=root in cert.pem is not valid bef"),
+        (Signer("root", OTHER, twin=ROOT, is_ca=False), "the intermediate CN=root in cert.pem is no CA's"),
+        (Signer("root", twin=ROOT, last=AN_HOUR_AGO), "the root CN=root in cert.pem expired"),
+    ],
+    ids=["cross-signed, expired", "cross-signed, of tomorrow", "cross-signed by no CA", "a root's old copy"],
+)
+def test_what_is_above_the_issuer_is_warned_of_since_clients_may_know_better(above: Signer, warning: str) -> None:
+    middle = Signer("middle", ROOT)
+    Signer("leaf", middle, is_ca=False).write(middle, above)
     assert check_tls(PAIR, NOW)[1] == []
+    with captured_logs() as entries:
+        CertificateStore([PAIR]).log_warnings()
+    warnings = [entry["event"] for entry in entries if "only clients that know another" in entry["event"]]
+    assert [text.startswith(f"--certfile: {warning}") for text in warnings] == [True]
+    # As these do:
+    CA.write_bytes(ROOT.certificate.public_bytes(Encoding.PEM))
+    client = client_context(CA)
+    client.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which asks for extensions that none of these has
+    assert shake_hands(build_ssl_context(PAIR), client, "leaf.test").client.getpeercert()
 
 
 def with_intermediate(**changes: object) -> Callable[[], None]:
@@ -120,9 +152,9 @@ def with_intermediate(**changes: object) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("write", "what", "hint"),
     [
-        (with_intermediate(last=NOW - timedelta(hours=1)), "the intermediate CN=middle in cert.pem expired", "present"),
+        (with_intermediate(last=AN_HOUR_AGO), "the intermediate CN=middle in cert.pem expired", "present"),
         (
-            with_intermediate(first=NOW + timedelta(hours=1)),
+            with_intermediate(first=IN_AN_HOUR),
             "the intermediate CN=middle in cert.pem is not va",
             "clock",
         ),

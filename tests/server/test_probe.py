@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from sage_edge.core.bind import TCPBind
 from sage_edge.core.errors import EdgeError, ExitCode
 from sage_edge.core.settings import Settings
 from sage_edge.server import probe
 from sage_edge.server.probe import ask_readiness
 from sage_edge.server.proxy_protocol import LOCAL_HEADER
+from tests.kit.edge import running_edge
 
 READY = b'{"status": "ready", "checks": {}}'
 STARTING = b'{"status": "starting", "checks": {"started": {"ok": false, "detail": "the gateway is starting"}}}'
@@ -113,7 +115,8 @@ def test_something_that_is_no_edge(answer: bytes) -> None:
         what, hint = fault_of(settings)
     assert what.startswith(f"no edge answers at 127.0.0.1:{settings.port}: ")
     assert "\n" not in what
-    assert hint == "give probe the options that serve was given"
+    assert hint.endswith("give probe the options that serve was given")
+    assert hint.startswith("the edge may speak TLS: ") is (answer == b"")
 
 
 def test_something_that_never_answers_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +145,9 @@ def test_an_edge_on_every_address_is_asked_at_the_loopback(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-    fault_of(Settings(host=host, port=1234))
+    what, _ = fault_of(Settings(host=host, port=1234))
     assert asked == [(asked_at, 1234)]
+    assert what.startswith(f"no edge answers at {TCPBind(asked_at, 1234)}: ")
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -189,6 +193,13 @@ def test_tls_whatever_names_the_certificate_has(certificates: Path) -> None:
     with answering(response(200, READY), server, context):
         tls = Settings(host="127.0.0.1", port=settings.port, certfile=certificates / "cert.pem")
         assert ask_readiness(tls) == "ready"
+
+
+def test_plaintext_asked_of_an_edge_that_speaks_tls(certificates: Path) -> None:
+    with running_edge("--no-llm", certificates=certificates) as edge:
+        what, hint = fault_of(Settings(port=edge.port))
+    assert what.startswith(f"no edge answers at 127.0.0.1:{edge.port}: ")
+    assert hint == "the edge may speak TLS: give probe the options that serve was given"
 
 
 def test_tls_asked_of_a_plaintext_edge() -> None:
