@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
@@ -41,6 +43,7 @@ from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.options import with_settings
 from sage_edge.server.early_signals import EarlySignals, ignore_ending_signals
 from sage_edge.server.forked_children import leave_signals_to_parent
+from sage_edge.server.left_running import EXIT_SECONDS, TELL_SECONDS, tell_left_running, terminate_processes
 
 if TYPE_CHECKING:
     from sage_edge.server.preparation import Plan
@@ -90,21 +93,43 @@ def main() -> NoReturn:
     if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
         # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
         _end_process(code)
-    _say_last()
+    _begin_end(code)
     sys.exit(code)
 
 
 def _end_process(code: int = ExitCode.OK) -> NoReturn:
     """End beneath what still runs, and does not end."""
-    _say_last()
+    _begin_end(code)
+    terminate_processes()
     logging.shutdown()
     os._exit(code)
 
 
-def _say_last() -> None:
+def _begin_end(code: int) -> None:
+    """Say what was to be said. From here on the process ends in time, with this code, whatever the gateway still does.
+
+    That is for threads that are begun now: the interpreter begins none while it waits for others.
+    """
     ignore_ending_signals()
+    _end_later(EXIT_SECONDS - TELL_SECONDS, code, tell_left_running, terminate_processes)
+    _end_later(EXIT_SECONDS, code, terminate_processes)
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
+
+
+def _end_later(seconds: float, code: int, *last: Callable[[], None]) -> None:
+    """End then, after these, if the interpreter has not by itself. Others do where these hang."""
+
+    def end() -> NoReturn:
+        time.sleep(seconds)
+        try:
+            for act in last:
+                act()
+        finally:
+            os._exit(code)
+
+    with suppress(RuntimeError):  # the system has no more threads
+        threading.Thread(target=copy_context().run, args=[end], name="end", daemon=True).start()
 
 
 def _fill_standard_descriptors() -> None:
