@@ -25,6 +25,7 @@ from sage_edge.server.gateway import name_and_links
 from sage_edge.server.log_writer import LogWriter
 from sage_edge.server.logs import background_logs, is_on_terminal
 from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
+from sage_edge.server.orphan_watch import OrphanWatch
 from sage_edge.server.preparation import Plan, prepare
 from sage_edge.server.run import run
 from sage_edge.server.supervisor import Supervisor
@@ -99,6 +100,7 @@ class _Process:
 
     def serve_as_worker(self, link: WorkerLink) -> ExitCode:
         structlog.contextvars.bind_contextvars(worker=link.number)
+        orphan_watch = OrphanWatch(link, self._end_with_log)
         try:
             plan = prepare(
                 self.configuration,
@@ -107,6 +109,7 @@ class _Process:
                 names_in_use=link.names_in_use,
             )
             name, links = name_and_links(plan.gateway)
+            orphan_watch.begin_to_serve()
             self._run(plan, partial(link.say, "serving", gateway=name, links=links), link)
         except EdgeError as error:
             _log_faults(error)
@@ -125,6 +128,10 @@ class _Process:
             link=link,
         )
         trio.run(run_edge, plan, announce)
+
+    def _end_with_log(self) -> None:
+        self.logs.close()
+        self.end_process()
 
     @property
     def _show_drain(self) -> Callable[[str], None] | None:
