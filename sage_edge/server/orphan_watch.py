@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.worker_link import WorkerLink
@@ -30,7 +31,8 @@ class OrphanWatch:
         self._link = link
         self._end_process = end_process
         self._is_serving = False
-        threading.Thread(target=self._watch, name="orphan watch", daemon=True).start()
+        # In a copy of the context, for its lines to have the worker's number.
+        threading.Thread(target=copy_context().run, args=[self._watch], name="orphan watch", daemon=True).start()
 
     def begin_to_serve(self) -> None:
         """From now on the loop is left the time in which it would notice by itself."""

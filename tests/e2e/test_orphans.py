@@ -53,7 +53,7 @@ def test_a_worker_that_imports_its_gateway_ends_with_its_supervisor(gateway: Pat
         assert eventually((gateway / "imported").exists)
         edge.process.kill()
         assert serve_in_the_place_of(edge, gateway) == "served"
-        assert "the supervisor is gone: ending at once" in edge.log.text
+        edge.log.wait_for(r"the supervisor is gone: ending at once .*worker=1")
 
 
 def test_a_worker_whose_loop_hangs_ends_with_its_supervisor(gateway: Path) -> None:
@@ -67,4 +67,4 @@ def test_a_worker_whose_loop_hangs_ends_with_its_supervisor(gateway: Path) -> No
         assert eventually((gateway / "asked").exists)
         edge.process.kill()
         assert serve_in_the_place_of(edge, gateway) == "served"
-        assert "the supervisor is gone: ending at once" in edge.log.text
+        edge.log.wait_for(r"the supervisor is gone: ending at once .*worker=1")
