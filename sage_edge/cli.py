@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -40,11 +40,14 @@ from sage_edge.core.report import (
     format_rows,
 )
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
-from sage_edge.core.settings import Settings
 from sage_edge.help import DefaultServeGroup, SettingsCommand
 from sage_edge.options import with_settings
-from sage_edge.server.early_signals import EarlySignals, EndedBySignal, ignore_ending_signals
+from sage_edge.server.early_signals import EarlySignals, ignore_ending_signals
 from sage_edge.server.forked_children import leave_signals_to_parent
+from sage_edge.server.left_running import EXIT_SECONDS, TELL_SECONDS, tell_left_running, terminate_processes
+
+if TYPE_CHECKING:
+    from sage_edge.server.preparation import Plan
 
 INTERRUPTED = 128 + 2
 """What shells report of a process that SIGINT ended."""
@@ -69,21 +72,43 @@ def main() -> NoReturn:
     if any(thread.name == "gateway" and thread.is_alive() for thread in threading.enumerate()):
         # A gateway that blocks its thread for ever: the interpreter could crash, ending beneath it.
         _end_process(code)
-    _say_last()
+    _begin_end(code)
     sys.exit(code)
 
 
 def _end_process(code: int = ExitCode.OK) -> NoReturn:
     """End beneath what still runs, and does not end."""
-    _say_last()
+    _begin_end(code)
+    terminate_processes()
     logging.shutdown()
     os._exit(code)
 
 
-def _say_last() -> None:
+def _begin_end(code: int) -> None:
+    """Say what was to be said. From here on the process ends in time, with this code, whatever the gateway still does.
+
+    That is for threads that are begun now: the interpreter begins none while it waits for others.
+    """
     ignore_ending_signals()
+    _end_later(EXIT_SECONDS - TELL_SECONDS, code, tell_left_running, terminate_processes)
+    _end_later(EXIT_SECONDS, code, terminate_processes)
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
+
+
+def _end_later(seconds: float, code: int, *last: Callable[[], None]) -> None:
+    """End then, after these, if the interpreter has not by itself. Others do where these hang."""
+
+    def end() -> NoReturn:
+        time.sleep(seconds)
+        try:
+            for act in last:
+                act()
+        finally:
+            os._exit(code)
+
+    with suppress(RuntimeError):  # the system has no more threads
+        threading.Thread(target=copy_context().run, args=[end], name="end", daemon=True).start()
 
 
 def _fill_standard_descriptors() -> None:
@@ -165,91 +190,13 @@ def serve(configuration: Configuration) -> None:
     leave_signals_to_parent()
     early_signals = EarlySignals()
     # What serves is imported by the commands that need it: the others answer sooner.
-    import trio
+    from sage_edge.server.serving import serve as serve_edge
 
-    from sage_edge.app.log_context import bind_log_fields
-    from sage_edge.server.activation import PassedSockets
-    from sage_edge.server.logs import background_logs, is_on_terminal
-    from sage_edge.server.notify import EXTENSION_SECONDS, Notifier
-    from sage_edge.server.preparation import prepare
-    from sage_edge.server.run import run as run_edge
-    from sage_edge.server.supervisor import Supervisor
-    from sage_edge.server.worker_command import worker_command
-    from sage_edge.server.worker_link import TimeLimits, WorkerLink
-
-    # First, so that nothing that a gateway starts takes what systemd says, or the supervisor, for its own.
-    notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
-    link = WorkerLink.from_environment(os.environ)
-    if link is not None:
-        # From now on it can be sent signals.
-        link.say("started", limits=vars(TimeLimits.of(configuration.settings)))
-    is_terminal = is_on_terminal() and configuration.settings.log_format == "text"
-    with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
-        early_signals.begin_to_prepare()
-        configuration = replace(configuration, faults=(*configuration.faults, *faults))
-        show_drain = logs.show if is_terminal and not logs.has_file and link is None else None
-        run_one = partial(
-            run_edge,
-            logs=logs,
-            notifier=notifier,
-            early_signals=early_signals,
-            end_process=_end_process,
-            show_drain=show_drain,
-        )
-        if link is not None:
-            bind_log_fields(worker=link.number)
-            with _logged_faults():
-                plan = prepare(
-                    configuration,
-                    sockets=link.listeners,
-                    redirect_sockets=link.redirect_listeners,
-                    names_in_use=link.names_in_use,
-                )
-                name, links = _gateway_of(plan)
-                early_signals.begin_to_serve()
-                trio.run(partial(run_one, plan, partial(link.say, "serving", gateway=name, links=links), link=link))
-            return
-        notifier.status("loading the gateway")
-        notifier.extend_timeout(configuration.settings.startup_seconds + EXTENSION_SECONDS)
-        if configuration.settings.workers is not None:
-            plan = prepare(configuration, passed, loads_gateway=False)
-            early_signals.begin_to_serve()
-            supervisor = Supervisor(plan, worker_command(), partial(_announce, plan), notifier, logs, show_drain)
-            trio.run(supervisor.run, early_signals)
-            return
-        plan = prepare(configuration, passed)
-        early_signals.begin_to_serve()
-        trio.run(partial(run_one, plan, partial(_announce, plan, *_gateway_of(plan))))
+    if code := serve_edge(configuration, early_signals, announce=_announce, end_process=_end_process):
+        raise typer.Exit(code)
 
 
-@contextmanager
-def _logged_early_end() -> Iterator[None]:
-    """Log that a signal has ended the preparation, which is a clean end."""
-    try:
-        yield
-    except EndedBySignal as ended:
-        EdgeLogger("sage_edge").info("ending at once", signal=str(ended))
-
-
-@contextmanager
-def _logged_faults() -> Iterator[None]:
-    """Log a worker's faults and have it exit: they come between the lines of others, which are in the log's format."""
-    try:
-        yield
-    except EdgeError as error:
-        is_debug = logging.getLogger().isEnabledFor(logging.DEBUG)
-        for fault in error.faults:
-            cause = fault.cause if is_debug else None
-            EdgeLogger("sage_edge").error("worker cannot start", reason=fault.what, hint=fault.hint, exc_info=cause)
-        raise typer.Exit(error.exit_code) from None
-
-
-def _gateway_of(plan: Any) -> tuple[str | None, Mapping[str, str]]:
-    """A plan's gateway by name, and its links by title."""
-    return (plan.gateway.reference, plan.gateway.links) if plan.gateway else (None, {})
-
-
-def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> None:
+def _announce(plan: Plan, gateway_name: str | None, links: Mapping[str, str]) -> None:
     """Say what is served where: a table for people, a log line for machines."""
     from sage_edge.server.listener import describe_address
 
@@ -264,8 +211,8 @@ def _announce(plan: Any, gateway_name: str | None, links: Mapping[str, str]) -> 
             print("\n".join([f"sage-edge {__version__}", *format_rows(rows)]), flush=True)
 
 
-def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, links: Mapping[str, str]) -> list[Row]:
-    settings: Settings = plan.settings
+def _describe(plan: Plan, addresses: Sequence[str], gateway_name: str | None, links: Mapping[str, str]) -> list[Row]:
+    settings = plan.settings
     rows = describe_listeners(addresses, is_tls=settings.is_tls)
     base_url = find_base_url(addresses, is_tls=settings.is_tls)
     rows += describe_mounts(settings, gateway_name, links, base_url)
@@ -281,12 +228,13 @@ def _describe(plan: Any, addresses: Sequence[str], gateway_name: str | None, lin
 @with_settings
 def check(configuration: Configuration) -> None:
     """Check settings, certificate and gateway; open no socket."""
+    from sage_edge.server.gateway import name_and_links
     from sage_edge.server.preparation import prepare
 
     plan = prepare(configuration, is_check=True)
     if plan.certificates is not None:
         plan.certificates.log_warnings()
-    rows = _describe(plan, [str(bind) for bind in plan.settings.binds], *_gateway_of(plan))
+    rows = _describe(plan, [str(bind) for bind in plan.settings.binds], *name_and_links(plan.gateway))
     rows += describe_redirects([str(bind) for bind in plan.settings.redirect_binds])
     print("\n".join(["sage-edge: everything is in order", *format_rows(rows)]))
 

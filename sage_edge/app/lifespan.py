@@ -17,6 +17,11 @@ from sage_edge.core.logger import EdgeLogger
 
 log = EdgeLogger(__name__)
 
+LEAST_START_SECONDS = 1.0
+"""What a mount has at least for its start, whatever its loading took: one without a lifespan has to say so."""
+LEAST_TOLD_SECONDS = 0.1
+"""What its loading took at least where that is told."""
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -81,10 +86,12 @@ class MountLifespan:
             What went wrong, or None.
         """
         await self._to_application.send({"type": "lifespan.startup"})
-        with trio.move_on_after(max(0.0, limit_seconds - self._mount.loading_seconds)):
+        loading_seconds = self._mount.loading_seconds
+        with trio.move_on_after(max(LEAST_START_SECONDS, limit_seconds - loading_seconds)):
             await self._is_started.wait()
             return self._failure
-        return f"start-up was not complete within {limit_seconds:g} seconds"
+        share = f", of which loading it took {loading_seconds:.1f}" if loading_seconds >= LEAST_TOLD_SECONDS else ""
+        return f"start-up was not complete within {limit_seconds:g} seconds{share}"
 
     async def stop(self, limit_seconds: float) -> None:
         """Tell the mount to stop and wait until it has, for so long; a failure is logged."""

@@ -7,6 +7,7 @@ That is before the edge's loop runs, and after it has. What they mean to an edge
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -86,5 +87,6 @@ class EarlySignals:
 
 def ignore_ending_signals() -> None:
     """For the very end: the interpreter puts handlers of Python's back to what ends a process."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
+    if threading.current_thread() is threading.main_thread():  # no other may, nor meets a signal
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sage_edge.app.bridge import ABANDON_SECONDS
 from sage_edge.app.dispatch import SHUTDOWN_SECONDS
+from sage_edge.server.left_running import EXIT_SECONDS
 from sage_edge.server.log_writer import STOP_SECONDS
 from sage_edge.server.mounts import THREAD_STOP_SECONDS
 
@@ -16,7 +17,9 @@ LIFESPAN_SECONDS = SHUTDOWN_SECONDS + ABANDON_SECONDS + SPANS_SECONDS
 LAST_TURNS_SECONDS = 0.1
 """How long everything else may take to end, where the gateway does not."""
 
-GATEWAY_SECONDS = ABANDON_SECONDS + SHUTDOWN_SECONDS + SPANS_SECONDS + THREAD_STOP_SECONDS + STOP_SECONDS
+GATEWAY_SECONDS = sum(
+    (ABANDON_SECONDS, SHUTDOWN_SECONDS, SPANS_SECONDS, THREAD_STOP_SECONDS, STOP_SECONDS, EXIT_SECONDS)
+)
 """How long a gateway that does not end can hold it up; docs/operating.md says so."""
 END_SECONDS = GATEWAY_SECONDS + REDIRECT_SECONDS
 """After that a process does not end by itself."""

@@ -84,6 +84,11 @@ def load_gateway(reference: str, *, limit_seconds: float) -> Gateway:
     return replace(gateway, loading_seconds=time.monotonic() - begun_at)
 
 
+def name_and_links(gateway: Gateway | None) -> tuple[str | None, Mapping[str, str]]:
+    """A gateway by name, and its links by title; None and none without one."""
+    return (gateway.reference, gateway.links) if gateway is not None else (None, {})
+
+
 def _current_directory() -> str:
     try:
         return os.getcwd()  # noqa: PTH109  # an entry of sys.path is a string

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -119,6 +120,7 @@ class WorkerLink:
         absent: the numbers of places without a worker that is ready; as far as this one needs to know.
         ready, wanted: how many workers are ready, and should be.
         is_replaced: whether another has this one's place, which therefore is to leave.
+        has_ended: set once the loop knows that the supervisor is gone; for other threads.
     """
 
     def __init__(self, inheritance: Inheritance) -> None:
@@ -133,6 +135,7 @@ class WorkerLink:
         self.absent: frozenset[int] = frozenset()
         self.ready = self.wanted = 0
         self.is_replaced = False
+        self.has_ended = threading.Event()
         self._changed = trio.Event()
         self._socket = socket.socket(fileno=inheritance.link)
         self._socket.setblocking(False)
@@ -149,6 +152,10 @@ class WorkerLink:
         """
         text = environ.pop(VARIABLE, None)
         return None if text is None else cls(Inheritance.from_text(text))
+
+    def fileno(self) -> int:
+        """The descriptor of this end."""
+        return self._socket.fileno()
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait until what the supervisor says makes a condition true."""
@@ -175,6 +182,7 @@ class WorkerLink:
                     self.ready, self.wanted, self.absent = ready, wanted, frozenset(absent)
                     changed, self._changed = self._changed, trio.Event()
                     changed.set()
+        self.has_ended.set()
 
     async def beat(self) -> None:
         """Say that the loop turns, and so that it hears; runs until it is cancelled."""
