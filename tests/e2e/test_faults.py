@@ -208,7 +208,14 @@ def test_loading_a_gateway_and_starting_it_have_one_limit_together(tmp_path: Pat
 def test_a_current_directory_that_is_gone(tmp_path: Path, command: str) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    started = ["sh", "-c", 'rmdir "$0" && exec "$@"', str(gone), *edge_command(command, "--gateway", "mine:app", *FREE)]
+    none = ("--metrics-bind", "none", "--admin-bind", "none")  # others may have the defaults, which is warned of
+    started = [
+        "sh",
+        "-c",
+        'rmdir "$0" && exec "$@"',
+        str(gone),
+        *edge_command(command, "--gateway", "mine:app", *FREE, *none),
+    ]
     done = subprocess.run(started, cwd=gone, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert re.fullmatch(
