@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 import trustme
+from trio.testing import MockClock
 
-from sage_edge.core.errors import EdgeError
 from sage_edge.server import certificate_store
 from sage_edge.server.certificate_set import Names
 from sage_edge.server.certificate_store import MOST_THREADS, POLL_SECONDS, RETRY_SECONDS, CertificateStore
@@ -70,7 +69,14 @@ def files(tmp_path: Path, authority: trustme.CA) -> TLSFiles:
 
 
 @pytest.fixture
-def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+def new(tmp_path: Path, authority: trustme.CA) -> TLSFiles:
+    """Another for the same names, in a directory of its own."""
+    (tmp_path / "new").mkdir()
+    return write_pair(tmp_path / "new", authority, "edge.test", "old.test")
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
     with captured_logs() as entries:
         yield entries
 
@@ -101,19 +107,17 @@ async def some_looks() -> None:
     await trio.sleep(POLL_SECONDS * 6)
 
 
-def refused(logs: list[MutableMapping[str, Any]]) -> list[str]:
+def copy_key(source: TLSFiles, target: TLSFiles) -> None:
+    assert source.keyfile is not None
+    assert target.keyfile is not None
+    shutil.copy(source.keyfile, target.keyfile)
+
+
+def refused(logs: list[Any]) -> list[str]:
     return [entry["reason"] for entry in logs if entry["event"].startswith("certificates not loaded")]
 
 
-def test_faults_of_the_first_files_are_all_raised(tmp_path: Path) -> None:
-    with pytest.raises(EdgeError) as caught:
-        CertificateStore([TLSFiles(tmp_path / "a.pem"), TLSFiles(tmp_path / "b.pem")])
-    assert len(caught.value.faults) == 2
-
-
-async def test_nothing_is_loaded_while_nothing_changes(
-    store: CertificateStore, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_nothing_is_loaded_while_nothing_changes(store: CertificateStore, autojump_clock: MockClock) -> None:
     first = store.current
     await some_looks()
     assert store.current is first
@@ -124,9 +128,9 @@ async def test_a_new_pair_in_place_of_the_old_is_loaded(
     store: CertificateStore,
     tmp_path: Path,
     authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
+    logs: list[Any],
     clock: Clock,
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     clock.now += timedelta(minutes=3)
     new = write_pair(tmp_path, authority, "edge.test", "old.test")
@@ -141,7 +145,7 @@ async def test_a_new_pair_in_place_of_the_old_is_loaded(
 
 
 async def test_a_directory_behind_a_link_is_swapped_as_kubernetes_does(
-    tmp_path: Path, authority: trustme.CA, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, authority: trustme.CA, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     mounted = tmp_path / "mounted"
     for version in ("one", "two"):
@@ -161,42 +165,27 @@ async def test_a_directory_behind_a_link_is_swapped_as_kubernetes_does(
 
 
 async def test_a_pair_of_which_half_is_written_is_refused_once_and_loaded_when_it_is_whole(
-    store: CertificateStore,
-    files: TLSFiles,
-    tmp_path: Path,
-    authority: trustme.CA,
-    logs: list[Any],
-    autojump_clock: trio.testing.MockClock,
+    store: CertificateStore, files: TLSFiles, new: TLSFiles, logs: list[Any], autojump_clock: MockClock
 ) -> None:
-    (tmp_path / "new").mkdir()
-    before, new = serial_in_use(store), write_pair(tmp_path / "new", authority, "edge.test", "old.test")
+    before = serial_in_use(store)
     shutil.copy(new.certfile, files.certfile)
     await until(lambda: store.failed_reloads)
     await some_looks()
     assert serial_in_use(store) == before
     (reason,) = refused(logs)
     assert "is not that of" in reason
-    assert new.keyfile is not None
-    shutil.copy(new.keyfile, tmp_path / KEY)
+    copy_key(new, files)
     await until(lambda: store.reloads)
     assert serial_in_use(store) == serial_of(new.certfile)
     assert store.failed_reloads == 1
 
 
 async def test_files_that_are_written_within_a_look_s_time_are_loaded_once(
-    store: CertificateStore,
-    files: TLSFiles,
-    tmp_path: Path,
-    authority: trustme.CA,
-    logs: list[Any],
-    autojump_clock: trio.testing.MockClock,
+    store: CertificateStore, files: TLSFiles, new: TLSFiles, logs: list[Any], autojump_clock: MockClock
 ) -> None:
-    (tmp_path / "new").mkdir()
-    new = write_pair(tmp_path / "new", authority, "edge.test", "old.test")
     shutil.copy(new.certfile, files.certfile)
     await trio.sleep(POLL_SECONDS)
-    assert new.keyfile is not None
-    shutil.copy(new.keyfile, tmp_path / KEY)
+    copy_key(new, files)
     await until(lambda: store.reloads)
     assert refused(logs) == []
 
@@ -219,11 +208,11 @@ async def test_bad_files_are_refused_with_a_hint_and_the_old_stay(
     store: CertificateStore,
     tmp_path: Path,
     authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
+    logs: list[Any],
     clock: Clock,
     spoil: Callable[[Path, trustme.CA], object],
     reason: str,
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     first = store.current
     spoil(tmp_path, authority)
@@ -242,7 +231,7 @@ async def test_a_certificate_of_tomorrow_is_loaded_tomorrow(
     authority: trustme.CA,
     clock: Clock,
     logs: list[Any],
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW + DAY, not_after=NOW + 30 * DAY)
     await until(lambda: store.failed_reloads)
@@ -253,7 +242,7 @@ async def test_a_certificate_of_tomorrow_is_loaded_tomorrow(
 
 
 async def test_a_clock_that_was_ahead_and_is_put_right_delays_nothing(
-    store: CertificateStore, tmp_path: Path, authority: trustme.CA, clock: Clock, autojump_clock: trio.testing.MockClock
+    store: CertificateStore, tmp_path: Path, authority: trustme.CA, clock: Clock, autojump_clock: MockClock
 ) -> None:
     clock.now += 90 * DAY
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 30 * DAY)
@@ -263,11 +252,7 @@ async def test_a_clock_that_was_ahead_and_is_put_right_delays_nothing(
 
 
 async def test_names_that_are_no_longer_covered_are_warned_of(
-    store: CertificateStore,
-    tmp_path: Path,
-    authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
-    autojump_clock: trio.testing.MockClock,
+    store: CertificateStore, tmp_path: Path, authority: trustme.CA, logs: list[Any], autojump_clock: MockClock
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "new.test")
     await until(lambda: store.reloads)
@@ -276,11 +261,7 @@ async def test_names_that_are_no_longer_covered_are_warned_of(
 
 
 async def test_a_certificate_that_expires_soon_is_warned_of(
-    store: CertificateStore,
-    tmp_path: Path,
-    authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
-    autojump_clock: trio.testing.MockClock,
+    store: CertificateStore, tmp_path: Path, authority: trustme.CA, logs: list[Any], autojump_clock: MockClock
 ) -> None:
     write_pair(tmp_path, authority, "edge.test", "old.test", not_before=NOW - DAY, not_after=NOW + 3 * DAY)
     await until(lambda: store.reloads)
@@ -288,11 +269,7 @@ async def test_a_certificate_that_expires_soon_is_warned_of(
 
 
 async def test_client_authorities_are_reloaded_as_well_and_old_sessions_are_not_resumed(
-    files: TLSFiles,
-    tmp_path: Path,
-    authority: trustme.CA,
-    nursery: trio.Nursery,
-    autojump_clock: trio.testing.MockClock,
+    files: TLSFiles, tmp_path: Path, authority: trustme.CA, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     clients = tmp_path / "clients.pem"
     old, new = trustme.CA(), trustme.CA()
@@ -312,7 +289,7 @@ async def test_client_authorities_are_reloaded_as_well_and_old_sessions_are_not_
 
 
 async def test_all_certificates_are_replaced_or_none(
-    files: TLSFiles, tmp_path: Path, authority: trustme.CA, autojump_clock: trio.testing.MockClock
+    files: TLSFiles, tmp_path: Path, authority: trustme.CA, autojump_clock: MockClock
 ) -> None:
     second = write_pair(tmp_path, authority, "second.test", stem="second-")
     store = CertificateStore([files, second])
@@ -331,9 +308,9 @@ async def test_whatever_goes_wrong_the_old_stay_and_the_files_go_on_being_watche
     store: CertificateStore,
     tmp_path: Path,
     authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
+    logs: list[Any],
     monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     first = store.current
 
@@ -356,9 +333,9 @@ async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_onc
     clock: Clock,
     tmp_path: Path,
     authority: trustme.CA,
-    logs: list[MutableMapping[str, Any]],
+    logs: list[Any],
     monkeypatch: pytest.MonkeyPatch,
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     answers = threading.Event()
     look = store._look
@@ -382,21 +359,8 @@ async def test_a_file_system_that_hangs_is_given_up_and_the_files_are_loaded_onc
     assert serial_in_use(store) == serial_of(new.certfile)
 
 
-def test_the_first_files_are_compared_with_what_others_serve(files: TLSFiles, logs: list[Any]) -> None:
-    path = str(files.certfile)
-    for names in ({}, {path: ["edge.test"]}, {path: ["edge.test", "gone.test"]}, {"elsewhere": ["other.test"]}):
-        assert CertificateStore([files], names=names).current.names == {path: ("edge.test", "old.test")}
-    assert [entry["names"] for entry in logs] == ["gone.test"]
-    with pytest.raises(EdgeError, match=r"is for none of: other\.test"):
-        CertificateStore([files], names={path: ["other.test"]})
-
-
 async def test_names_are_told_as_they_are_and_whenever_they_change(
-    store: CertificateStore,
-    files: TLSFiles,
-    tmp_path: Path,
-    authority: trustme.CA,
-    autojump_clock: trio.testing.MockClock,
+    store: CertificateStore, files: TLSFiles, tmp_path: Path, authority: trustme.CA, autojump_clock: MockClock
 ) -> None:
     told: list[Names] = []
     store.tell_names(told.append)
@@ -408,7 +372,7 @@ async def test_names_are_told_as_they_are_and_whenever_they_change(
     assert told == [{str(files.certfile): each} for each in names]
 
 
-async def test_who_asks_again_is_told_again(files: TLSFiles, autojump_clock: trio.testing.MockClock) -> None:
+async def test_who_asks_again_is_told_again(files: TLSFiles, autojump_clock: MockClock) -> None:
     store = CertificateStore([files])
     files.certfile.write_bytes(b"")
     with captured_logs() as entries:
@@ -416,12 +380,3 @@ async def test_who_asks_again_is_told_again(files: TLSFiles, autojump_clock: tri
             await store.reload()
     assert [entry["log_level"] for entry in entries] == ["error", "error"]
     assert store.failed_reloads == 2
-
-
-@pytest.mark.parametrize("name", ["EDGE.test", "*.test"])
-def test_a_certificate_for_the_same_names_may_spell_them_otherwise(
-    tmp_path: Path, authority: trustme.CA, logs: list[Any], name: str
-) -> None:
-    files = write_pair(tmp_path, authority, name)
-    CertificateStore([files], names={str(files.certfile): ["edge.test"]})
-    assert logs == []
