@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,16 +46,60 @@ def hand_over(sockets: Iterable[socket.socket]) -> None:
     Args:
         sockets: all of ours, listening. Those of other kinds than shared TCP ports are left alone.
     """
-    ours: dict[object, dict[int, socket.socket]] = defaultdict(dict)
-    for sock in filter(_is_shared_port, sockets):
-        ours[sock.family, sock.getsockname()][os.fstat(sock.fileno()).st_ino] = sock
-    for group in ours.values():
+    for group in _find_groups(sockets):
         sock = next(iter(group.values()))
-        # The program's word is the number of a socket, in their order; one that is not there leaves it to the system.
-        number = _find_other(sock.family, group.keys())
-        program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, number))
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, struct.pack("@HP", 1, ctypes.addressof(program)))
+        _send_to(_find_other(sock.family, group.keys()), sock)
+
+
+def in_turn(sockets: Sequence[socket.socket]) -> Iterator[socket.socket]:
+    """Each of ours, to be closed before the next is asked for.
+
+    Where ours share a port with somebody else's, none of the connections that come meanwhile goes to those that are
+    left, nor to the last: for it the system is told the last number of all. That is nobody's once it is closed, which
+    leaves all to the system again; who listens next takes it back (`take_over`). Where the last number is that of ours,
+    the port is taken over right before.
+    """
+    alone = [sock for sock in sockets if not _is_shared_port(sock)]
+    for group in _find_groups(sockets):
+        everybody = _list_listeners(next(iter(group.values())).family, group.keys())
+        left = set(group)
+        for inode, sock in group.items():
+            before = list(everybody)
+            left.remove(inode)
+            _take_out(everybody, inode)
+            others = [number for number, each in enumerate(everybody) if each not in left]
+            if left and others:
+                _send_to(min(others, key=lambda number: before[number] != everybody[number]), sock)
+            elif others and before[-1] != inode:
+                _send_to(len(everybody), sock)
+            else:
+                take_over(sock)
+            yield sock
+    yield from alone
+
+
+def _take_out(everybody: list[int], inode: int) -> None:
+    """As the system does: the last comes in its place."""
+    if inode in everybody:
+        number = everybody.index(inode)
+        everybody[number] = everybody[-1]
+        everybody.pop()
+
+
+def _find_groups(sockets: Iterable[socket.socket]) -> Sequence[Mapping[int, socket.socket]]:
+    """Of shared ports the sockets by inode, those of one address together."""
+    groups: dict[object, dict[int, socket.socket]] = defaultdict(dict)
+    for sock in filter(_is_shared_port, sockets):
+        groups[sock.family, sock.getsockname()][os.fstat(sock.fileno()).st_ino] = sock
+    return list(groups.values())
+
+
+def _send_to(number: int, sock: socket.socket) -> None:
+    """Have all new connections to a socket's port go to the socket of that number."""
+    # The program's word is that number, in their order; one that is not there leaves it to the system.
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, number))
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, struct.pack("@HP", 1, ctypes.addressof(program)))
 
 
 def _find_other(family: int, ours: Collection[int]) -> int:

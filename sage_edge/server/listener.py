@@ -19,7 +19,7 @@ from sage_edge.core.errors import ExitCode, Fault, reason_of
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.server.activation import PassedSockets
 from sage_edge.server.forked_children import keep_from_children
-from sage_edge.server.hand_over import take_over
+from sage_edge.server.hand_over import in_turn, take_over
 
 log = EdgeLogger(__name__)
 
@@ -151,10 +151,11 @@ def close_listeners(sockets: Sequence[socket.socket]) -> None:
     """
     remove_paths(sockets)
     for sock in sockets:
-        if not isinstance(sock, InheritedSocket):  # its owner hands it over
-            take_over(sock)
-            with suppress(OSError):  # it did not listen yet, or is closed
-                sock.shutdown(socket.SHUT_RDWR)
+        if isinstance(sock, InheritedSocket):  # its owner hands it over
+            sock.close()
+    for sock in in_turn([sock for sock in sockets if sock.fileno() != -1]):
+        with suppress(OSError):  # it did not listen yet
+            sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 
 

@@ -77,8 +77,8 @@ class SharedListeners:
 
     def close_edge(self) -> None:
         """Close those of the edge's addresses; where ports are shared, of the plaintext port, too."""
-        for row in (*self._rows, *([self._redirect_sockets] if self.is_port_shared else [])):
-            close_listeners(row)
+        edge = [sock for row in self._rows for sock in row]
+        close_listeners([*edge, *self._redirect_sockets] if self.is_port_shared else edge)
 
     def leave_redirects(self) -> None:
         """Leave the plaintext port to the workers, which close it when they end."""
@@ -87,5 +87,4 @@ class SharedListeners:
 
     def close(self) -> None:
         """Close all of them."""
-        for row in (*self._rows, self._redirect_sockets):
-            close_listeners(row)
+        close_listeners([*(sock for row in self._rows for sock in row), *self._redirect_sockets])

@@ -11,7 +11,7 @@ import pytest
 
 from sage_edge.core.settings import Settings
 from sage_edge.server import hand_over as module
-from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, last_call_seconds, take_over
+from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, in_turn, last_call_seconds, take_over
 from sage_edge.server.listener import close_listeners
 
 ENOUGH = 64
@@ -154,6 +154,34 @@ def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_cl
     hand_over([old])
     close_listeners([old])
     assert all(ask(others))
+
+
+@linux
+@pytest.mark.parametrize("others", [1, 2])
+@pytest.mark.parametrize("is_newer", [False, True], ids=["the older close", "the newer close"])
+def test_while_several_are_closed_nobody_comes_to_those_that_are_left(
+    opened: ExitStack, others: int, is_newer: bool
+) -> None:
+    sockets = [first := listen(opened), *(listen(opened, first) for _ in range(others + 2))]
+    ours = sockets[-3:] if is_newer else sockets[:3]
+    theirs = [sock for sock in sockets if sock not in ours]
+    hand_over(ours)
+    for closed, sock in enumerate(in_turn(ours), 1):
+        assert sock is ours[closed - 1]
+        sock.close()
+        if closed < len(ours):
+            assert sum(ask([*theirs, *ours[closed:]])[: len(theirs)]) == ENOUGH
+    assert all(ask(theirs))
+
+
+@linux
+def test_where_all_are_closed_others_are_left_alone(opened: ExitStack) -> None:
+    ours = [first := listen(opened), listen(opened, first)]
+    unix = opened.enter_context(socket.socket(socket.AF_UNIX))
+    for sock in (closing := in_turn([*ours, unix])):
+        sock.close()
+    assert list(closing) == []
+    assert [sock.fileno() for sock in (*ours, unix)] == [-1] * 3
 
 
 def test_other_sockets_are_left_alone(opened: ExitStack) -> None:
