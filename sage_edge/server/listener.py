@@ -153,8 +153,8 @@ def close_listeners(sockets: Sequence[socket.socket]) -> None:
     for sock in sockets:
         if isinstance(sock, InheritedSocket):  # its owner hands it over
             sock.close()
-    for sock in in_turn([sock for sock in sockets if sock.fileno() != -1]):
-        with suppress(OSError):  # it did not listen yet
+    for sock in in_turn([sock for sock in sockets if not isinstance(sock, InheritedSocket)]):
+        with suppress(OSError):  # it did not listen yet, or is closed
             sock.shutdown(socket.SHUT_RDWR)
         sock.close()
 

@@ -68,7 +68,7 @@ class SharedListeners:
     def hand_over(self) -> None:
         """Have new connections to shared ports go to others, who are to go on."""
         if self.is_port_shared:
-            hand_over([*(sock for row in self._rows for sock in row), *self._redirect_sockets])
+            hand_over([*self._edge_sockets, *self._redirect_sockets])
 
     def remove_paths(self) -> None:
         """Have nobody find the Unix sockets any more."""
@@ -77,8 +77,8 @@ class SharedListeners:
 
     def close_edge(self) -> None:
         """Close those of the edge's addresses; where ports are shared, of the plaintext port, too."""
-        edge = [sock for row in self._rows for sock in row]
-        close_listeners([*edge, *self._redirect_sockets] if self.is_port_shared else edge)
+        redirect_sockets = self._redirect_sockets if self.is_port_shared else ()
+        close_listeners([*self._edge_sockets, *redirect_sockets])
 
     def leave_redirects(self) -> None:
         """Leave the plaintext port to the workers, which close it when they end."""
@@ -87,4 +87,8 @@ class SharedListeners:
 
     def close(self) -> None:
         """Close all of them."""
-        close_listeners([*(sock for row in self._rows for sock in row), *self._redirect_sockets])
+        close_listeners([*self._edge_sockets, *self._redirect_sockets])
+
+    @property
+    def _edge_sockets(self) -> Sequence[socket.socket]:
+        return [sock for row in self._rows for sock in row]
