@@ -111,7 +111,7 @@ class Exchange(ABC):
     def __init__(self, scope: Scope, new_event: Callable[[], Event]) -> None:
         scope[EXCHANGE] = self
         self.scope = scope
-        self.progress = ResponseProgress()
+        self.progress = ResponseProgress(is_head=scope.get("method") == "HEAD")
         self.status = 0
         self.head_bytes = self.state_bytes = 0
         self.received_bytes = 0
