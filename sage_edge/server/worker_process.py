@@ -27,7 +27,7 @@ QUIET_SECONDS = 3.0
 """A worker whose loop has not turned for so long does not count as ready, and others accept in its place."""
 SILENCE_SECONDS = 30.0
 """The same, and it is killed."""
-REAP_SECONDS = 0.05
+REAP_SECONDS = 0.5
 """How often it is looked whether what was killed has ended."""
 LOOK_SECONDS = 1.0
 """How often it is looked for that."""
@@ -159,7 +159,20 @@ class WorkerProcess:
             self._link.close()
             self.exit_code = self._process.returncode
             self.ended.set()
-        await self._reap_orphans()
+
+    async def reap_orphans(self) -> None:
+        """Wait for what its gateway has left behind, where that is the supervisor's now: a container's first process.
+
+        Those of its own process group alone: other children of the supervisor are others' to wait for. Killed as they
+        are, one may stay for as long as a tracer or a device holds it: nothing else is to wait for this.
+        """
+        while True:
+            try:
+                pid, _ = os.waitpid(-self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+            except ChildProcessError:
+                return
+            if not pid:
+                await trio.sleep(REAP_SECONDS)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -211,19 +224,6 @@ class WorkerProcess:
             self.tell(order=order.value)
         else:
             self.send(signal.SIGTERM)  # it is being prepared, or starts: there is nothing to finish
-
-    async def _reap_orphans(self) -> None:
-        """Wait for what its gateway has left behind, where that is the supervisor's now: a container's first process.
-
-        Those of its own process group alone: other children of the supervisor are others' to wait for.
-        """
-        while True:
-            try:
-                pid, _ = os.waitpid(-self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
-            except ChildProcessError:
-                return
-            if not pid:
-                await trio.sleep(REAP_SECONDS)
 
     async def _hear(self, heard_all: trio.Event) -> None:
         async for message in read_messages(self._link):
