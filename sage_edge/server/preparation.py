@@ -56,6 +56,11 @@ class Plan:
     redirect_sockets: list[socket.socket]
     tracer: OpenTelemetryTracer | None
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether figures are shown here, now or later."""
+        return self.metrics_listener.is_wanted or self.admin_listener.is_wanted
+
 
 def prepare(
     configuration: Configuration,

@@ -151,9 +151,7 @@ class _Life:
     @property
     def is_measured(self) -> bool:
         """Whether somebody can ask for the figures, here or at the supervisor's."""
-        if self.link is not None:
-            return self.plan.settings.is_measured
-        return self.plan.metrics_listener.is_wanted or self.plan.admin_listener.is_wanted
+        return self.plan.is_measured if self.link is None else self.link.is_measured
 
     @property
     def is_ready(self) -> bool:

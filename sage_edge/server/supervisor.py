@@ -185,7 +185,15 @@ class Supervisor:
     async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
         limits = TimeLimits.of(self._settings)
-        worker = WorkerProcess(place.number, self._command, self._listeners, limits, self._note, self._names_in_use)
+        worker = WorkerProcess(
+            place.number,
+            self._command,
+            self._listeners,
+            limits,
+            self._note,
+            self._names_in_use,
+            is_measured=self._plan.is_measured,
+        )
         try:
             await worker.start()
         except OSError as error:

@@ -45,6 +45,7 @@ class WorkerProcess:
         limits: of its time, until it says its own.
         on_event: called with the name and values of what it says.
         names_in_use: of the certificates that are served as it starts.
+        is_measured: whether its figures are shown.
 
     Attributes:
         ready: set once it has said so.
@@ -66,6 +67,8 @@ class WorkerProcess:
         limits: TimeLimits,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
         names_in_use: Names | None = None,
+        *,
+        is_measured: bool = True,
     ) -> None:
         self.number = number
         self.ready = trio.Event()
@@ -79,6 +82,7 @@ class WorkerProcess:
         self._command = command
         self._listeners = listeners
         self._names_in_use = names_in_use
+        self._is_measured = is_measured
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
@@ -124,7 +128,9 @@ class WorkerProcess:
             stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
-            inheritance = self._listeners.describe(self.number, other.fileno(), self._names_in_use)
+            inheritance = self._listeners.describe(
+                self.number, other.fileno(), self._names_in_use, is_measured=self._is_measured
+            )
             self._process = await trio.lowlevel.open_process(
                 list(self._command),
                 pass_fds=list(self._listeners.descriptors | {other.fileno()}),
