@@ -100,7 +100,7 @@ def open_listeners(
             if isinstance(bind, TCPBind):
                 sockets.extend(_open_tcp(bind, resolve(bind), is_port_shared=is_port_shared))
             else:
-                sockets.extend(_open(bind, passed or PassedSockets()))
+                sockets.extend(_open(bind, PassedSockets() if passed is None else passed))
         except OSError as error:
             faults.append(_explain(bind, error))
     if faults:
