@@ -190,6 +190,7 @@ class Exchange(ABC):
         """The application waits: a client that withholds its body is asked for it, once, and owes it from then on."""
         want, self.want = self.want, None
         if want is not None:
+            self.timeline.unread_since = None
             want()
 
     async def receive(self) -> Message:

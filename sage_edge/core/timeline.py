@@ -36,8 +36,8 @@ class Timeline:
         began_at: its head was read.
         received_at: the last of it had come; its head, where it has no body, or was answered before all of that came.
         is_received: all of it has come.
-        unread_since: as much of the request waits for its application as may, and no more of it can come; None where
-            more may.
+        unread_since: no more of the request can come before its application takes some of what waits for it, or asks
+            for a body that is withheld until then; None where more may.
         first_byte_at: the head of the answer was sent; None before.
         first_event_at: the same of the first event of an event stream.
         waited_since: as much as may wait for the client to take what was sent; None where there is room for more.
@@ -84,7 +84,7 @@ class Timeline:
             self.received_at = self.clock()
 
     def note_unread(self) -> None:
-        """No more of the request can come before its application takes some of it. To be told now and then."""
+        """No more of the request can come before its application takes, or asks for, some. May be told again."""
         if self.unread_since is None:
             self.unread_since = self.clock()
 

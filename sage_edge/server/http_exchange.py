@@ -154,6 +154,8 @@ class HTTPExchange(AnsweringExchange):
 
     def deliver_body(self, data: bytes, *, is_last: bool) -> None:
         """Take a piece of the request's body."""
+        if self.want is not None:  # its client has not waited for that, and sends the rest as others do
+            self.want = self.timeline.unread_since = None
         if is_last:
             self.timeline.note_received()
         self.deliver({"type": "http.request", "body": data, "more_body": not is_last})

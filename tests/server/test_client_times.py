@@ -69,18 +69,50 @@ class TestBody:
         assert timeline.received_at == began_at
 
 
-@pytest.mark.parametrize("protocol", ["1.1", "2"])
-def test_a_body_that_its_client_withholds_is_due_from_when_it_was_asked_for(protocol: str) -> None:
-    client = HTTP2Client(body_seconds=60) if protocol == "2" else HTTP1Client(body_seconds=60)
+def withhold(client: HTTP1Client | HTTP2Client) -> tuple[Exchange, bytes]:
+    """A request whose client waits until it is asked for its body, and half of that body."""
     if isinstance(client, HTTP2Client):
-        _, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
-    else:
-        exchange = client.ask(POST_TO_BE_ASKED_FOR)
+        stream_id, exchange = client.ask((b"expect", b"100-continue"), method=b"POST", end=False)
+        return exchange, data_frame(stream_id, b"ab")
+    return client.ask(POST_TO_BE_ASKED_FOR), b"ab"
+
+
+@pytest.mark.parametrize("client_class", [HTTP1Client, HTTP2Client])
+def test_a_body_that_its_client_withholds_is_due_from_when_it_was_asked_for(
+    client_class: type[HTTP1Client | HTTP2Client],
+) -> None:
+    client = client_class(body_seconds=60)
+    exchange, _ = withhold(client)
     client.wait(600)
     assert receive(exchange) is None
     client.wait(60)
     assert not exchange.is_client_gone
     client.wait(1)
+    assert exchange.cause is Cause.STALLED
+
+
+@pytest.mark.parametrize("client_class", [HTTP1Client, HTTP2Client])
+def test_a_body_that_its_client_withholds_waits_for_the_application_to_ask_for_it(
+    client_class: type[HTTP1Client | HTTP2Client],
+) -> None:
+    exchange, _ = withhold(client_class())
+    timeline = exchange.timeline
+    assert timeline.awaited == "head"
+    assert timeline.awaited_since >= timeline.began_at
+    receive(exchange)
+    assert timeline.awaited is None, "now it is the client's to send"
+
+
+@pytest.mark.parametrize("client_class", [HTTP1Client, HTTP2Client])
+def test_a_client_that_does_not_wait_to_be_asked_owes_its_body_as_any_other(
+    client_class: type[HTTP1Client | HTTP2Client],
+) -> None:
+    client = client_class(body_seconds=60)
+    exchange, piece = withhold(client)
+    client.send(piece)
+    assert exchange.timeline.awaited is None
+    receive(exchange)
+    client.wait(61)
     assert exchange.cause is Cause.STALLED
 
 

@@ -296,6 +296,7 @@ class HTTP1Connection:
         turn.exchange = exchange
         if request.expects_continue:
             exchange.want = turn.send_continue
+            exchange.timeline.note_unread()
         host.run_exchange(exchange)
 
     def _begin_websocket(self, turn: Turn, request: Request) -> Exchange:

@@ -268,6 +268,7 @@ def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: 
     exchange.head_bytes = head_bytes
     if not is_last and any(name == b"expect" and value.lower() == b"100-continue" for name, value in request.fields):
         exchange.want = stream.send_continue
+        exchange.timeline.note_unread()
     return exchange
 
 

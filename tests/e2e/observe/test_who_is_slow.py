@@ -63,6 +63,16 @@ def test_a_client_that_does_not_read_is_seen_at_once_and_is_not_the_gateways_slo
         assert figures.sum("client_wait_seconds_count") == 1
 
 
+def test_a_gateway_that_hangs_before_it_asks_for_a_withheld_body_is_seen() -> None:
+    with observed_edge() as (edge, url):
+        with raw_http1(edge) as sock:
+            sock.sendall(
+                b"POST /hang/head HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\nexpect: 100-continue\r\n\r\n"
+            )
+            wait_for_figure(url, lambda figures: figures.sum("longest_wait_seconds", mount="/", awaited="head") > 1)
+        wait_for_figure(url, lambda figures: figures.sum("waits_given_up_total", awaited="head") == 1)
+
+
 def test_a_gateway_that_hangs_before_it_reads_a_large_body_is_seen() -> None:
     with observed_edge() as (edge, url):
         with raw_http1(edge) as sock:
