@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections import Counter
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.edge import Edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, running_edge
+from tests.kit.eventually import eventually
 
 pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 
@@ -49,7 +51,7 @@ def handing_over(directory: Path) -> Iterator[tuple[Edge, Edge]]:
             new.log.wait_for(r"worker ready", count=2)
             assert old.process.pid in ask(new.port)
             old.process.send_signal(signal.SIGTERM)
-            old.log.wait_for(r"\[info\] draining")
+            assert eventually(lambda: old.process.pid not in ask(new.port), WAIT_SECONDS)
             yield old, new
             assert new.stop() == 0
 
@@ -64,14 +66,20 @@ def ask(port: int) -> Counter[int]:
     return answers
 
 
-def is_spread_over_workers(old: Edge, new: Edge) -> bool:
-    """Whether the new edge's workers share new connections; none may come to the old one."""
-    answers = ask(new.port)
-    assert old.process.pid not in answers
-    return len(answers) == 2 and min(answers.values()) >= LEAST
+def is_spread_over_workers(edge: Edge) -> bool:
+    """Whether an edge's two workers, and nobody else, share new connections."""
+    workers = {int(pid) for pid in re.findall(r"worker ready .*pid=(\d+)", edge.log.text)}
+    answers = ask(edge.port)
+    return answers.keys() == workers and min(answers.values()) >= LEAST
+
+
+def test_while_the_old_one_hands_over(tmp_path: Path) -> None:
+    with handing_over(tmp_path) as (old, new):
+        assert is_spread_over_workers(new)
+        assert old.end_at_once() == 0
 
 
 def test_once_a_second_signal_has_ended_the_old_one_meanwhile(tmp_path: Path) -> None:
     with handing_over(tmp_path) as (old, new):
         assert old.end_at_once() == 0
-        assert is_spread_over_workers(old, new)
+        assert is_spread_over_workers(new)

@@ -86,12 +86,33 @@ def test_several_hand_over_together(opened: ExitStack) -> None:
 
 
 @linux
+@pytest.mark.parametrize("is_newer", [False, True], ids=["to newer ones", "to older ones"])
+def test_all_of_the_others_get_connections(opened: ExitStack, is_newer: bool) -> None:
+    sockets = [first := listen(opened), *(listen(opened, first) for _ in range(4))]
+    ours = sockets[-2:] if is_newer else sockets[:2]
+    theirs = [sock for sock in sockets if sock not in ours]
+    hand_over(ours)
+    asked = ask([*ours, *theirs])
+    assert asked[:2] == [0, 0]
+    assert all(asked[2:])
+
+
+@linux
+def test_connections_go_to_one_that_listens_between_ours(opened: ExitStack) -> None:
+    sockets = [first := listen(opened), listen(opened, first), listen(opened, first)]
+    hand_over(sockets[::2])
+    assert ask(sockets) == [0, ENOUGH, 0]
+
+
+@linux
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=has_ipv6)])
 def test_the_newer_hand_over_to_the_older(opened: ExitStack, host: str) -> None:
     old = [first := listen(opened, host=host), listen(opened, first, host=host)]
     new = [listen(opened, first, host=host), listen(opened, first, host=host)]
     hand_over(new)
-    assert sum(ask([*old, *new])[:2]) == ENOUGH
+    asked = ask([*old, *new])
+    assert all(asked[:2])
+    assert asked[2:] == [0, 0]
     take_over(new[0])
     for sock in new:
         sock.close()
@@ -157,7 +178,7 @@ def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_cl
 
 
 @linux
-@pytest.mark.parametrize("others", [1, 2])
+@pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("is_newer", [False, True], ids=["the older close", "the newer close"])
 def test_while_several_are_closed_nobody_comes_to_those_that_are_left(
     opened: ExitStack, others: int, is_newer: bool
@@ -170,7 +191,9 @@ def test_while_several_are_closed_nobody_comes_to_those_that_are_left(
         assert sock is ours[closed - 1]
         sock.close()
         if closed < len(ours):
-            assert sum(ask([*theirs, *ours[closed:]])[: len(theirs)]) == ENOUGH
+            asked = ask([*theirs, *ours[closed:]])
+            assert sum(asked[:others]) == ENOUGH
+            assert sum(map(bool, asked[:others])) >= others - 1, "all but one, whose number changes"
     assert all(ask(theirs))
 
 
