@@ -55,6 +55,21 @@ def hand_over(sockets: Iterable[socket.socket]) -> None:
         _send_to(_find_others(sock.family, group.keys()), sock)
 
 
+def take_back(sockets: Iterable[socket.socket]) -> None:
+    """Have new connections spread over all of ours where nobody else listens.
+
+    Of somebody who was killed while handing over to us, the word is left, whose numbers are others' now.
+
+    Args:
+        sockets: all of ours, whether they listen already or not.
+    """
+    for group in _find_groups(sockets):
+        sock = next(iter(group.values()))
+        everybody = _list_listeners(sock.family, group.keys())
+        if everybody and group.keys() >= set(everybody):
+            take_over(sock)
+
+
 def in_turn(sockets: Sequence[socket.socket]) -> Iterator[socket.socket]:
     """Each of ours, to be closed before the next is asked for.
 

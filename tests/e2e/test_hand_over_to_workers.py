@@ -30,9 +30,9 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
 """
-ASKS = 60
-LEAST = 10
-"""Of so many, each of two gets fewer than this in one case of 30 million."""
+ASKS = 400
+LEAST = 150
+"""Of so many, each of two gets fewer than this in one case of 2 million."""
 
 
 @contextmanager
@@ -83,3 +83,9 @@ def test_once_a_second_signal_has_ended_the_old_one_meanwhile(tmp_path: Path) ->
     with handing_over(tmp_path) as (old, new):
         assert old.end_at_once() == 0
         assert is_spread_over_workers(new)
+
+
+def test_a_while_after_the_old_one_was_killed_meanwhile(tmp_path: Path) -> None:
+    with handing_over(tmp_path) as (old, new):
+        old.process.kill()
+        assert eventually(lambda: is_spread_over_workers(new), WAIT_SECONDS)

@@ -11,7 +11,7 @@ import pytest
 
 from sage_edge.core.settings import Settings
 from sage_edge.server import hand_over as module
-from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, in_turn, last_call_seconds, take_over
+from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, in_turn, last_call_seconds, take_back, take_over
 from sage_edge.server.listener import close_listeners
 
 ENOUGH = 64
@@ -166,6 +166,39 @@ def test_whoever_takes_over_shares_again(opened: ExitStack) -> None:
     hand_over([old])
     take_over(new)
     assert all(ask([old, new]))
+
+
+@linux
+def test_a_word_that_is_left_is_taken_back_where_nobody_else_listens(opened: ExitStack) -> None:
+    ours = [first := listen(opened), listen(opened, first)]
+    bound = opened.enter_context(socket.socket())
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(first.getsockname())
+    module._send_to([1], first)
+    assert ask(ours) == [0, ENOUGH]
+    take_back([*ours, bound])
+    assert all(ask(ours))
+
+
+@linux
+def test_nothing_is_taken_back_from_somebody_who_listens(opened: ExitStack) -> None:
+    old = listen(opened)
+    ours = [listen(opened, old), listen(opened, old)]
+    hand_over([old])
+    take_back(ours)
+    assert ask([old, *ours])[0] == 0
+
+
+@linux
+def test_nothing_is_taken_back_where_the_system_lists_nothing(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_list_listeners", lambda *_: [])
+    old = listen(opened)
+    new = listen(opened, old)
+    hand_over([old])
+    take_back([new])
+    assert ask([old, new]) == [0, ENOUGH]
 
 
 @linux
