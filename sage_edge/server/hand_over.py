@@ -27,6 +27,10 @@ CLOSED_SECONDS = 0.5
 
 _ATTACH_PROGRAM = 51  # SO_ATTACH_REUSEPORT_CBPF, from asm-generic/socket.h
 _DETACH_PROGRAM = 68  # SO_DETACH_REUSEPORT_BPF
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM, from linux/filter.h: where a random number is loaded from
+_MODULO = 0x94  # BPF_ALU | BPF_MOD | BPF_K
+_SKIP_UNLESS = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 _RETURN = 0x06  # BPF_RET | BPF_K
 _LISTENING = "0A"  # in Linux' lists
 
@@ -38,17 +42,32 @@ def last_call_seconds(settings: Settings) -> float:
 
 
 def hand_over(sockets: Iterable[socket.socket]) -> None:
-    """Have new connections go to a socket of somebody else's; to ours, where there is none.
+    """Have new connections spread over somebody else's sockets; over all, where there are none.
 
-    That is the first that began to listen after ours, or else, where ours were the last, the first of all: who has just
-    come may leave before who was there.
+    Those are the ones that began to listen after ours, or else, where ours were the last, all others: who has just come
+    may leave before who was there.
 
     Args:
         sockets: all of ours, listening. Those of other kinds than shared TCP ports are left alone.
     """
     for group in _find_groups(sockets):
         sock = next(iter(group.values()))
-        _send_to(_find_other(sock.family, group.keys()), sock)
+        _send_to(_find_others(sock.family, group.keys()), sock)
+
+
+def take_back(sockets: Iterable[socket.socket]) -> None:
+    """Have new connections spread over all of ours where nobody else listens.
+
+    Of somebody who was killed while handing over to us, the word is left, whose numbers are others' now.
+
+    Args:
+        sockets: all of ours, whether they listen already or not.
+    """
+    for group in _find_groups(sockets):
+        sock = next(iter(group.values()))
+        everybody = _list_listeners(sock.family, group.keys())
+        if everybody and group.keys() >= set(everybody):
+            take_over(sock)
 
 
 def in_turn(sockets: Sequence[socket.socket]) -> Iterator[socket.socket]:
@@ -69,9 +88,9 @@ def in_turn(sockets: Sequence[socket.socket]) -> Iterator[socket.socket]:
             _take_out(everybody, inode)
             others = [number for number, each in enumerate(everybody) if each not in left]
             if left and others:
-                _send_to(min(others, key=lambda number: before[number] != everybody[number]), sock)
+                _send_to([number for number in others if before[number] == everybody[number]] or others, sock)
             elif others and before[-1] != inode:
-                _send_to(len(everybody), sock)
+                _send_to([len(everybody)], sock)
             else:
                 take_over(sock)
             yield sock
@@ -94,16 +113,22 @@ def _find_groups(sockets: Iterable[socket.socket]) -> Sequence[Mapping[int, sock
     return list(groups.values())
 
 
-def _send_to(number: int, sock: socket.socket) -> None:
-    """Have all new connections to a socket's port go to the socket of that number."""
-    # The program's word is that number, in their order; one that is not there leaves it to the system.
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, number))
+def _send_to(numbers: Sequence[int], sock: socket.socket) -> None:
+    """Have all new connections to a socket's port spread over the sockets of these numbers."""
+    # The program's result is such a number, in their order; one that is not there leaves it to the system.
+    *firsts, last = numbers
+    program = [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(numbers))]
+    for drawn, number in enumerate(firsts):
+        program += [(_SKIP_UNLESS, 0, 1, drawn), (_RETURN, 0, 0, number)]
+    program.append((_RETURN, 0, 0, last))
+    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
     with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, struct.pack("@HP", 1, ctypes.addressof(program)))
+        value = struct.pack("@HP", len(program), ctypes.addressof(instructions))
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_PROGRAM, value)
 
 
-def _find_other(family: int, ours: Collection[int]) -> int:
-    """The number of somebody else's socket on the same address; one that is not there, where there is none.
+def _find_others(family: int, ours: Collection[int]) -> Sequence[int]:
+    """The numbers of somebody else's sockets on the same address; one that is not there, where there are none.
 
     Args:
         family: of the sockets.
@@ -111,8 +136,8 @@ def _find_other(family: int, ours: Collection[int]) -> int:
     """
     everybody = _list_listeners(family, ours)
     last = max((number for number, inode in enumerate(everybody) if inode in ours), default=len(ours) - 1)
-    is_last = last + 1 == len(everybody)
-    return 0 if is_last and everybody[0] not in ours else last + 1
+    others = [number for number, inode in enumerate(everybody) if inode not in ours]
+    return [number for number in others if number > last] or others or [last + 1]
 
 
 def _list_listeners(family: int, ours: Collection[int]) -> list[int]:

@@ -16,7 +16,6 @@ from sage_edge.core.limits import Limits
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server import worker
 from sage_edge.server.drain import Drain
-from sage_edge.server.listener import close_listeners
 
 
 async def serve_plaintext(
@@ -40,20 +39,17 @@ async def serve_plaintext(
         balancers: see `worker.serve`.
         takes_queue: the same.
     """
-    try:
-        await worker.serve(
-            application,
-            sockets,
-            None,
-            limits=limits,
-            started=started,
-            drain=drain,
-            metrics=Metrics(),
-            balancers=balancers,
-            takes_queue=takes_queue,
-        )
-    finally:
-        close_listeners(sockets)
+    await worker.serve(
+        application,
+        sockets,
+        None,
+        limits=limits,
+        started=started,
+        drain=drain,
+        metrics=Metrics(),
+        balancers=balancers,
+        takes_queue=takes_queue,
+    )
 
 
 async def serve_page(application: ASGIApplication, sockets: Sequence[socket.socket], *, limits: Limits) -> None:

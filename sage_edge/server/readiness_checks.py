@@ -24,9 +24,13 @@ def check_lag(lag_seconds: float) -> Check:
 
 
 def check_workers(link: WorkerLink) -> Check:
-    """How many workers are ready, as the supervisor has told this one. It is no fault of this one's."""
+    """How many workers are ready, as the supervisor has told this one. It is no fault of this one's.
+
+    Only where another has its place it decides: who asks on a connection that is still open asks for those that go on.
+    """
     measures = {"worker": link.number, "ready": link.ready, "wanted": link.wanted}
-    return Check(True, f"{link.ready} of {link.wanted} workers are ready", measures, decides=False)
+    is_ok = link.ready > 0 or not link.is_replaced
+    return Check(is_ok, f"{link.ready} of {link.wanted} workers are ready", measures, decides=link.is_replaced)
 
 
 def check_certificate(certificate: CertificateInfo, now: datetime) -> Check:

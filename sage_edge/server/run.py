@@ -159,7 +159,7 @@ class _Life:
 
     @property
     def is_ready(self) -> bool:
-        """Whether start-up is over, and the end has not begun."""
+        """Whether start-up is over, and the edge's end has not begun."""
         return self.readiness.phase is Phase.READY
 
     def describe(self) -> str:
@@ -191,7 +191,8 @@ class _Life:
 
     def begin_drain(self, *, keeps_idle: bool = False) -> None:
         """Begin the end; see `Drain.begin`."""
-        self.readiness.advance(Phase.DRAINING)
+        if not keeps_idle:  # otherwise the edge is as ready as the others are: see `check_workers`
+            self.readiness.advance(Phase.DRAINING)
         if self.plan.settings.reuse_port and self.link is None:  # otherwise it is the supervisor's
             hand_over([*self.plan.sockets, *self.plan.redirect_sockets])
         if self.plan.settings.is_redirect_shared:
@@ -203,7 +204,7 @@ class _Life:
             self.link.say("draining")
 
     def leave_to_another(self) -> None:
-        """The same of a worker whose place another has, which tells of health from now on."""
+        """The same of a worker whose place another has."""
         self.drain.skip_delay()
         self.redirect_drain.skip_delay()
         self.redirect_drain.begin()

@@ -8,11 +8,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+import trio
+
 from sage_edge.core.errors import EdgeError, ExitCode, Fault, reason_of
 from sage_edge.server.certificate_set import Names
-from sage_edge.server.hand_over import hand_over
+from sage_edge.server.hand_over import hand_over, take_back
 from sage_edge.server.listener import close_listeners, remove_paths, spread
 from sage_edge.server.worker_link import Inheritance
+
+TAKE_BACK_SECONDS = 5.0
+"""How often shared ports are taken back from others that are gone."""
 
 
 class SharedListeners:
@@ -71,6 +76,12 @@ class SharedListeners:
         """Have new connections to shared ports go to others, who are to go on."""
         if self.is_port_shared:
             hand_over([*self._edge_sockets, *self._redirect_sockets])
+
+    async def keep_spread(self) -> None:
+        """Have all workers get connections again once another edge was killed handing over; until cancelled."""
+        while self.is_port_shared:
+            await trio.sleep(TAKE_BACK_SECONDS)
+            take_back([*self._edge_sockets, *self._redirect_sockets])
 
     def remove_paths(self) -> None:
         """Have nobody find the Unix sockets any more."""

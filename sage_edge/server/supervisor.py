@@ -128,6 +128,7 @@ class Supervisor:
             watching.start_soon(self._follow_drain, watching)
             watching.start_soon(self._recycling.watch_memory)
             watching.start_soon(self._restarts.run)
+            watching.start_soon(self._listeners.keep_spread)
             async with trio.open_nursery() as self._nursery:
                 for place in self._places:
                     self._nursery.start_soon(self._keep, place)

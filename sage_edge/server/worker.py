@@ -75,6 +75,7 @@ async def serve(
 
     Draining closes the listeners and idle connections, lets requests in flight go on for
     a while, and cuts what is left. What had been accepted by the system is served too.
+    Cancelled, it closes the listeners at once, and leaves shared ports to others, as after a drain.
 
     Args:
         application: the stack.
@@ -137,31 +138,45 @@ class Worker:
                 collector.count_open = self._count_open
                 helping.start_soon(collector.run, started)
             async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as accepting:
-                    for listener in sockets:
-                        accepting.start_soon(self._accept, listener, started, connections)
-                    if link is not None:
-                        for place, others in link.other_listeners.items():
-                            accepting.start_soon(self._cover, link, place, others, started, connections)
-                    try:
-                        await drain.wait_for_begin()
-                        self._end(Connection.prepare_drain)
-                        await drain.wait_for_last_call()
-                    finally:
-                        remove_paths(sockets)  # first: nobody is to find a path that nobody serves
-                    accepting.cancel_scope.cancel()
-                is_last = takes_queue()
-                # Those of other places, too: of the processes that close a socket, the last is to leave nobody in it.
-                for listener in (*sockets, *(link.all_other_listeners() if link is not None else ())):
-                    for sock, address in accept_queued(listener, is_last=is_last):
-                        self._open(sock, address, connections)
-                    close_listeners([listener])
+                await self._listen(sockets, started, drain, link, takes_queue, connections)
                 if link is not None:
                     link.say("closed")
                 helping.start_soon(drain.limit, connections.cancel_scope)
                 self._end(partial(Connection.drain, keeps_idle=True))
                 helping.start_soon(self._say_farewell, drain)
             helping.cancel_scope.cancel()
+
+    async def _listen(
+        self,
+        sockets: Sequence[socket.socket],
+        started: trio.Event,
+        drain: Drain,
+        link: WorkerLink | None,
+        takes_queue: Callable[[], bool],
+        connections: trio.Nursery,
+    ) -> None:
+        """Accept until the last call is over, then what waits; the sockets are closed, also where this is cancelled."""
+        # Those of other places, too: of the processes that close a socket, the last is to leave nobody in it.
+        listeners = [*sockets, *(link.all_other_listeners() if link is not None else ())]
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in sockets:
+                    accepting.start_soon(self._accept, listener, started, connections)
+                if link is not None:
+                    for place, others in link.other_listeners.items():
+                        accepting.start_soon(self._cover, link, place, others, started, connections)
+                await drain.wait_for_begin()
+                self._end(Connection.prepare_drain)
+                await drain.wait_for_last_call()
+                remove_paths(sockets)  # first: nobody is to find a path that nobody serves
+                accepting.cancel_scope.cancel()
+            is_last = takes_queue()
+            for listener in listeners:
+                for sock, address in accept_queued(listener, is_last=is_last):
+                    self._open(sock, address, connections)
+                close_listeners([listener])
+        finally:
+            close_listeners(listeners)
 
     async def _cover(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,28 @@ def test_workers_that_start_do_not_answer_for_one_another(gateway: Path) -> None
             with client:
                 client.settimeout(WAIT_SECONDS)
                 assert re.match(rb"HTTP/1.1 200 ", client.recv(100))
+        assert edge.stop() == 0
+
+
+def ask_readiness(client: http.client.HTTPConnection) -> tuple[int, str, int, str | None]:
+    """Status code and status, which worker says so, and what is to become of the connection."""
+    client.request("GET", "/readyz")
+    response = client.getresponse()
+    body = json.load(response)
+    return response.status, body["status"], body["checks"]["workers"]["worker"], response.headers.get("connection")
+
+
+def test_a_balancer_that_keeps_its_connection_sees_a_ready_edge_over_a_restart(gateway: Path) -> None:
+    with running_workers(gateway) as edge, ExitStack() as stack:
+        kept: dict[int, http.client.HTTPConnection] = {}
+        while len(kept) < 2:
+            client = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=WAIT_SECONDS)
+            stack.callback(client.close)
+            kept[ask_readiness(client)[2]] = client
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.log.wait_for("draining .*order='leave to another'", count=2)
+        for worker, client in kept.items():
+            assert ask_readiness(client) == (200, "ready", worker, "close")
         assert edge.stop() == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sage_edge.core.settings import Settings
 from sage_edge.server import hand_over as module
-from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, in_turn, last_call_seconds, take_over
+from sage_edge.server.hand_over import HAND_OVER_SECONDS, hand_over, in_turn, last_call_seconds, take_back, take_over
 from sage_edge.server.listener import close_listeners
 
 ENOUGH = 64
@@ -86,12 +86,33 @@ def test_several_hand_over_together(opened: ExitStack) -> None:
 
 
 @linux
+@pytest.mark.parametrize("is_newer", [False, True], ids=["to newer ones", "to older ones"])
+def test_all_of_the_others_get_connections(opened: ExitStack, is_newer: bool) -> None:
+    sockets = [first := listen(opened), *(listen(opened, first) for _ in range(4))]
+    ours = sockets[-2:] if is_newer else sockets[:2]
+    theirs = [sock for sock in sockets if sock not in ours]
+    hand_over(ours)
+    asked = ask([*ours, *theirs])
+    assert asked[:2] == [0, 0]
+    assert all(asked[2:])
+
+
+@linux
+def test_connections_go_to_one_that_listens_between_ours(opened: ExitStack) -> None:
+    sockets = [first := listen(opened), listen(opened, first), listen(opened, first)]
+    hand_over(sockets[::2])
+    assert ask(sockets) == [0, ENOUGH, 0]
+
+
+@linux
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=has_ipv6)])
 def test_the_newer_hand_over_to_the_older(opened: ExitStack, host: str) -> None:
     old = [first := listen(opened, host=host), listen(opened, first, host=host)]
     new = [listen(opened, first, host=host), listen(opened, first, host=host)]
     hand_over(new)
-    assert sum(ask([*old, *new])[:2]) == ENOUGH
+    asked = ask([*old, *new])
+    assert all(asked[:2])
+    assert asked[2:] == [0, 0]
     take_over(new[0])
     for sock in new:
         sock.close()
@@ -148,6 +169,39 @@ def test_whoever_takes_over_shares_again(opened: ExitStack) -> None:
 
 
 @linux
+def test_a_word_that_is_left_is_taken_back_where_nobody_else_listens(opened: ExitStack) -> None:
+    ours = [first := listen(opened), listen(opened, first)]
+    bound = opened.enter_context(socket.socket())
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(first.getsockname())
+    module._send_to([1], first)
+    assert ask(ours) == [0, ENOUGH]
+    take_back([*ours, bound])
+    assert all(ask(ours))
+
+
+@linux
+def test_nothing_is_taken_back_from_somebody_who_listens(opened: ExitStack) -> None:
+    old = listen(opened)
+    ours = [listen(opened, old), listen(opened, old)]
+    hand_over([old])
+    take_back(ours)
+    assert ask([old, *ours])[0] == 0
+
+
+@linux
+def test_nothing_is_taken_back_where_the_system_lists_nothing(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_list_listeners", lambda *_: [])
+    old = listen(opened)
+    new = listen(opened, old)
+    hand_over([old])
+    take_back([new])
+    assert ask([old, new]) == [0, ENOUGH]
+
+
+@linux
 def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_closed(opened: ExitStack) -> None:
     old = listen(opened)
     others = [listen(opened, old), listen(opened, old)]
@@ -157,7 +211,7 @@ def test_a_port_that_was_handed_over_is_spread_again_once_its_first_socket_is_cl
 
 
 @linux
-@pytest.mark.parametrize("others", [1, 2])
+@pytest.mark.parametrize("others", [1, 2, 3])
 @pytest.mark.parametrize("is_newer", [False, True], ids=["the older close", "the newer close"])
 def test_while_several_are_closed_nobody_comes_to_those_that_are_left(
     opened: ExitStack, others: int, is_newer: bool
@@ -170,7 +224,9 @@ def test_while_several_are_closed_nobody_comes_to_those_that_are_left(
         assert sock is ours[closed - 1]
         sock.close()
         if closed < len(ours):
-            assert sum(ask([*theirs, *ours[closed:]])[: len(theirs)]) == ENOUGH
+            asked = ask([*theirs, *ours[closed:]])
+            assert sum(asked[:others]) == ENOUGH
+            assert sum(map(bool, asked[:others])) >= others - 1, "all but one, whose number changes"
     assert all(ask(theirs))
 
 

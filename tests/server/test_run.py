@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,7 +22,7 @@ import pytest
 from sage_edge.core.errors import ExitCode
 from sage_edge.server.certificates import CertificateInfo
 from sage_edge.server.drain import REPORT_SECONDS
-from sage_edge.server.readiness_checks import LAG_LIMIT_SECONDS, check_certificate, check_lag
+from sage_edge.server.readiness_checks import LAG_LIMIT_SECONDS, check_certificate, check_lag, check_workers
 from sage_edge.server.run import _explain
 from tests.kit.edge import WAIT_SECONDS, Edge, Output, clean_environment, edge_command, running_edge
 
@@ -212,3 +214,11 @@ def test_an_expired_certificate_is_not_ready() -> None:
     assert (good.is_ok, good.detail) == (True, "expires 2026-01-31")
     bad = check_certificate(certificate, now + timedelta(seconds=1))
     assert (bad.is_ok, bad.detail) == (False, "expired 2026-01-31")
+
+
+@pytest.mark.parametrize(("ready", "is_replaced", "is_ok"), [(0, False, True), (0, True, False), (1, True, True)])
+def test_a_worker_goes_by_the_others_where_one_has_its_place(ready: int, is_replaced: bool, is_ok: bool) -> None:
+    link: Any = SimpleNamespace(number=1, ready=ready, wanted=2, is_replaced=is_replaced)
+    check = check_workers(link)
+    assert (check.is_ok, check.decides) == (is_ok, is_replaced)
+    assert check.detail == f"{ready} of 2 workers are ready"
