@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT end the edge with its documented exit code at any time: as it is prepared, and at its very end."""
+"""Signals at any time: SIGTERM and SIGINT end the edge with its documented exit code, and no other ends or changes it.
+
+That is as it is prepared, and at its very end.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_edge.server.early_signals import ENDING, NOT_ENDING
 from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, run_edge, running_edge
 
 IMPORTING = """
@@ -96,7 +100,7 @@ def test_a_signal_that_a_module_swallows_ends_the_edge_as_soon_as_it_can(tmp_pat
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Signals, workers: tuple[str, ...]) -> None:
     own = ["--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none", "--admin-bind", "none"]
     command = [sys.executable, "-c", IMPORTING.format(name=number.name), "serve", *own, *workers]
@@ -106,7 +110,7 @@ def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Sign
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 @pytest.mark.parametrize("source", [LOADING, SWALLOWING], ids=["loading", "swallowing"])
 def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
     tmp_path: Path, source: str, number: signal.Signals
@@ -162,13 +166,13 @@ def test_a_signal_that_comes_twice_is_no_second_one(tmp_path: Path, workers: tup
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [*ENDING, *NOT_ENDING])
 def test_signals_in_any_number_do_not_change_the_exit_code(
     tmp_path: Path, workers: tuple[str, ...], number: signal.Signals
 ) -> None:
     (tmp_path / "lingering.py").write_text(LINGERING)
     with running_edge("--gateway", "lingering:app", *workers, cwd=tmp_path) as edge:
-        edge.process.send_signal(number)
+        edge.process.send_signal(number if number in ENDING else signal.SIGTERM)
         edge.output.wait_for("shutting down")
         while edge.process.poll() is None:
             edge.process.send_signal(number)
