@@ -207,7 +207,7 @@ class _GatewayPart:
         self._inbox = Inbox()
         self._consumed = ReceiveWindow()
         self._under_way = SendWindow()
-        self._progress = ResponseProgress()
+        self._progress = ResponseProgress(is_head=scope.get("method") == "HEAD")
         self._waiters: set[asyncio.Future[None]] = set()
         self._has_asked = False
         self._is_cancelled = False

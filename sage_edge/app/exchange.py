@@ -92,6 +92,7 @@ class Exchange(ABC):
         has_begun: its application was started, so that the layers tell how it went.
         is_client_gone: the client left, maybe after it had all of its answer.
         cause: why it ended, or will, before its answer was complete; the first counts. None as long as all is well.
+        refusal: the sentence that its connection refused it with; "" where it did not.
         timeline: when what happened.
         mount: the name of what answers, for logs and metrics.
         request_id: the same of the request; "" where nobody gave it one.
@@ -111,7 +112,7 @@ class Exchange(ABC):
     def __init__(self, scope: Scope, new_event: Callable[[], Event]) -> None:
         scope[EXCHANGE] = self
         self.scope = scope
-        self.progress = ResponseProgress()
+        self.progress = ResponseProgress(is_head=scope.get("method") == "HEAD")
         self.status = 0
         self.head_bytes = self.state_bytes = 0
         self.received_bytes = 0
@@ -121,8 +122,7 @@ class Exchange(ABC):
         self.cause: Cause | None = None
         self.timeline = Timeline(perf_counter)
         self.mount = NO_MOUNT
-        self.request_id = ""
-        self.trace_id = ""
+        self.refusal = self.request_id = self.trace_id = ""
         self.connection_id = 0
         self.stream_id: int | None = None
         self.waiting_bytes = 0

@@ -1,8 +1,9 @@
-"""Where to listen: the forms a `--bind` may take. Parsing only; `server.listener` opens sockets."""
+"""Where to listen: the forms a `--bind` may take. Parsing and comparing only; `server.listener` opens sockets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 LARGEST_PORT = 65535
 
@@ -60,6 +61,23 @@ class SystemdBind:
 
 
 Bind = TCPBind | UnixBind | FileDescriptorBind | SystemdBind
+
+
+def is_same_place(one: Bind, other: Bind) -> bool:
+    """Whether who listens on one keeps others from listening on the other. Host names are not looked up."""
+    if not isinstance(one, TCPBind) or not isinstance(other, TCPBind):
+        return one == other
+    is_host_shared = one.host == other.host or _covers(one.host, other.host) or _covers(other.host, one.host)
+    return one.port == other.port != 0 and is_host_shared
+
+
+def _covers(host: str, other: str) -> bool:
+    """Whether a host is all addresses of a kind, and the other is one of these."""
+    try:
+        all_addresses, address = ip_address(host), ip_address(other)
+    except ValueError:  # a name
+        return False
+    return all_addresses.is_unspecified and all_addresses.version == address.version
 
 
 def parse_bind(text: str) -> Bind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sage_edge.core.bind import TCPBind
+from sage_edge.core.bind import TCPBind, is_same_place
 from sage_edge.core.errors import Fault
 from sage_edge.core.settings import Settings, option_of
 
@@ -30,7 +30,12 @@ class _Conflict(NamedTuple):
 
 def find_conflicts(settings: Settings) -> Iterator[Fault]:
     """Every conflict, as a fault."""
-    for conflict in (*_proxy_and_log_conflicts(settings), *_tls_conflicts(settings), *_process_conflicts(settings)):
+    for conflict in (
+        *_proxy_and_log_conflicts(settings),
+        *_tls_conflicts(settings),
+        *_page_conflicts(settings),
+        *_process_conflicts(settings),
+    ):
         if conflict.is_there:
             what = f"{option_of(conflict.setting)}: {conflict.what}"
             yield Fault(what, conflict.hint, setting=conflict.setting, involved=frozenset(conflict.involved))
@@ -123,6 +128,23 @@ def _tls_conflicts(settings: Settings) -> Iterator[_Conflict]:
         "add --client-auth optional or --client-auth required",
         ("client_auth",),
     )
+
+
+def _page_conflicts(settings: Settings) -> Iterator[_Conflict]:
+    taken = [*settings.binds, *settings.redirect_binds]
+    for name, bind in (("metrics_bind", settings.metrics_listener), ("admin_bind", settings.admin_listener)):
+        if bind is None:
+            continue
+        # At a default that nobody chose the page is left out, with a warning; a shared port could not be listened on.
+        matters = name in settings.model_fields_set or settings.reuse_port
+        yield _Conflict(
+            matters and any(is_same_place(bind, each) for each in taken),
+            name,
+            f"the edge itself listens on {bind}",
+            "choose another address, or none",
+            ("bind", "host", "port", "redirect_http", "metrics_bind"),
+        )
+        taken.append(bind)
 
 
 def _process_conflicts(settings: Settings) -> Iterator[_Conflict]:

@@ -19,6 +19,10 @@ MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
 
 
+NO_BODY_STATUSES = frozenset({204, 205, 304})
+"""Those of answers without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1),
+and 205 must have none (section 15.3.6)."""
+
 NO_MOUNT = "none"
 """In place of a mount's name, where the edge answers for want of one."""
 HEALTH_MOUNT = "health"
@@ -207,9 +211,16 @@ class ResponseProgress:
     """How far the application's answer is, told from the messages it sends.
 
     Messages of other types (extensions, lifespan) are let through without a look.
+
+    Args:
+        is_head: the request asks for the head of the answer alone.
+
+    Attributes:
+        is_bodiless: the answer is its head alone, whatever the application says of a body.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_head: bool = False) -> None:
+        self._is_head = is_head
         self.has_started = False
         self.is_complete = False
         self._missing_bytes: int | None = None
@@ -237,25 +248,23 @@ class ResponseProgress:
         self.has_started = self._expects_trailers = self._is_open = self.is_bodiless = False
         self._missing_bytes = None
 
-    def note_bodiless(self) -> None:
-        """The answer is its head alone, whatever the application says of a body (RFC 9110 section 6.4.1)."""
-        self.is_bodiless = True
-
     def note(self, message: Message) -> None:
         """Take a message into account, before it is passed on.
 
         Raises:
             UnexpectedMessageError: it comes too early, too late or twice.
-            ValueError: the length that it announces is none.
+            ValueError: the length that it announces is none, or its status is no number.
         """
         match message["type"]:
             case "http.response.body" | "websocket.http.response.body":
                 self.note_body(message)
             case "http.response.start" | "websocket.http.response.start" | "websocket.accept" as kind:
                 self._require(not self.has_started, kind, "the response has started")
-                is_open = kind == "websocket.accept"  # which has no length
+                is_open = kind == "websocket.accept"  # which has no status and no length
+                status = 0 if is_open else int(message["status"])
                 self._missing_bytes = None if is_open else _find_length(message.get("headers", ()))
                 self._is_open = is_open
+                self.is_bodiless = self._is_head or status in NO_BODY_STATUSES
                 self._expects_trailers = bool(message.get("trailers", False))
                 self.has_started = True
             case "http.response.trailers" as kind:

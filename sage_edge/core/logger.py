@@ -10,7 +10,7 @@ and where they go is `server.logs`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Literal
@@ -60,7 +60,7 @@ def bind_fields(**fields: Any) -> None:
     _bound.set({**_bound.get(), **fields})
 
 
-def add_bound_fields(fields: dict[str, Any]) -> None:
+def add_bound_fields(fields: MutableMapping[str, Any]) -> None:
     """Add what is bound, for whoever takes a line: behind what it says itself, which counts."""
     for name, value in _bound.get().items():
         fields.setdefault(name, value)

@@ -353,11 +353,6 @@ class MetricsSettings(BaseModel):
         """Where the status page is shown, if it is."""
         return None if self.admin_bind == NO_LISTENER else parse_bind(self.admin_bind)
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether anybody could see figures."""
-        return self.metrics_listener is not None or self.admin_listener is not None
-
 
 class TracingSettings(BaseModel):
     """Tracing"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 
 FIRST_DESCRIPTOR = 3
 """SD_LISTEN_FDS_START."""
@@ -25,6 +25,7 @@ class PassedSockets:
 
     def __init__(self, names: Sequence[tuple[int, str]] = ()) -> None:
         self._names = list(names)
+        self._reserved: set[str] = set()
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> PassedSockets:
@@ -49,7 +50,11 @@ class PassedSockets:
         return cls(found)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._find(None))
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep those of these names for who asks for them by it: they do not count among all."""
+        self._reserved.update(names)
 
     def take(self, name: str | None) -> Sequence[int]:
         """The descriptors of a name, or all where it is None.
@@ -57,8 +62,15 @@ class PassedSockets:
         Raises:
             OSError: there are none.
         """
-        taken = [descriptor for descriptor, each in self._names if name in {None, each}]
+        taken = self._find(name)
         if not taken:
             raise OSError(errno.ENXIO, f"systemd passed no socket{f' called {name}' if name else ''}")
         self._names = [item for item in self._names if item[0] not in taken]
         return taken
+
+    def _find(self, name: str | None) -> Sequence[int]:
+        return [
+            descriptor
+            for descriptor, each in self._names
+            if (each not in self._reserved if name is None else each == name)
+        ]

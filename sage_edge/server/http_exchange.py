@@ -23,11 +23,9 @@ NO_CARRIER = NoCarrier()
 
 LARGEST_STATUS = 599
 """Those above are invalid (RFC 9110 section 15)."""
-NO_BODY_STATUSES = frozenset({204, 205, 304})
-"""Those without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1), and 205
-must have none (section 15.3.6)."""
 LENGTHLESS_STATUSES = frozenset({204, 205})
-"""Those of them whose length is not the application's to say: 204 has none (RFC 9110 section 8.6), that of 205 is 0."""
+"""Those without a body whose length is not the application's to say: 204 has none (RFC 9110 section 8.6), that of 205
+is 0."""
 TRAILERS_BYTES = 64 * 1024
 """How much is kept of trailers of which more are to come."""
 TRAILER_OVERHEAD_BYTES = 32
@@ -49,8 +47,6 @@ class AnsweringExchange(Exchange):
     def __init__(self, scope: Scope, new_event: Callable[[], Event], carrier: Carrier) -> None:
         super().__init__(scope, new_event)
         self._carrier: Carrier = carrier
-        self._is_head = scope.get("method") == "HEAD"
-        self._has_body = True
 
     def _begin_answer(self, message: Message) -> None:
         status = int(message["status"])
@@ -59,7 +55,6 @@ class AnsweringExchange(Exchange):
         fields, names = complete_named_fields(message.get("headers", ()), self.answer_fields)
         self.progress.note(message)
         self.status = status
-        self._has_body = not self._is_head and status not in NO_BODY_STATUSES
         if status in LENGTHLESS_STATUSES:
             fields = [field for field in fields if bytes(field[0]).lower() != b"content-length"]
             if (
@@ -74,17 +69,16 @@ class AnsweringExchange(Exchange):
             self._carrier.write(data, is_last=False)
 
     def _start(self, status: int, fields: Fields, names: Mapping[bytes, bytes]) -> None:
-        if not self._has_body:
-            self.progress.note_bodiless()
+        is_bodiless = self.progress.is_bodiless
         try:
-            self._carrier.start(status, fields, is_last=not self._has_body)
+            self._carrier.start(status, fields, is_last=is_bodiless)
         except Exception:
             self.progress.unstart()  # nothing was sent: the answer may be another
             self.status = 0
             raise
-        if not self._has_body:
+        if is_bodiless:
             self.expect_end()
-        is_event_stream = self._has_body and _is_event_stream(names)
+        is_event_stream = not is_bodiless and _is_event_stream(names)
         self.timeline.note_start(is_event_stream=is_event_stream)
         if is_event_stream:
             if self.meter is not None:
@@ -97,7 +91,7 @@ class AnsweringExchange(Exchange):
         progress = self.progress
         progress.note_body(message)
         data = message.get("body", b"")
-        if self.is_client_gone or not self._has_body:
+        if self.is_client_gone or progress.is_bodiless:
             return
         is_last = progress.is_complete
         if missing_bytes := progress.missing_bytes:
@@ -151,7 +145,7 @@ class HTTPExchange(AnsweringExchange):
             self._begin_answer(message)
         elif kind == "http.response.trailers":
             self.progress.note(message)
-            if not self.is_client_gone and self._has_body:
+            if not (self.is_client_gone or self.progress.is_bodiless):
                 self._add_trailers(message.get("headers", ()))
         else:
             raise ValueError(f"{kind} is not a message of an HTTP response")

@@ -100,7 +100,7 @@ def open_listeners(
             if isinstance(bind, TCPBind):
                 sockets.extend(_open_tcp(bind, resolve(bind), is_port_shared=is_port_shared))
             else:
-                sockets.extend(_open(bind, passed or PassedSockets()))
+                sockets.extend(_open(bind, PassedSockets() if passed is None else passed))
         except OSError as error:
             faults.append(_explain(bind, error))
     if faults:
@@ -180,10 +180,20 @@ def start_listening(sock: socket.socket) -> None:
         take_over(sock)  # from one that was killed while it handed over
 
 
-def start_sharing(sockets: Iterable[socket.socket]) -> None:
-    """The same for all of these that are shared."""
+def start_sharing(sockets: Iterable[socket.socket]) -> Sequence[Fault]:
+    """The same for all of these that are shared.
+
+    Returns:
+        A fault for each that failed: another program may have begun to listen on a port that was only bound here.
+    """
+    faults = []
     for sock in filter(is_shared, sockets):
-        start_listening(sock)
+        try:
+            start_listening(sock)
+        except OSError as error:
+            host, port, *_ = sock.getsockname()
+            faults.append(_explain(TCPBind(host, port), error))
+    return faults
 
 
 def accept_queued(sock: socket.socket, *, is_last: bool = False) -> Iterator[tuple[socket.socket, object]]:

@@ -1,13 +1,15 @@
 """Writes log lines in a thread of its own, so that nobody who logs ever waits for a disk or a reader.
 
 What waits is bounded: beyond that, lines are dropped, counted, and reported once there is room again. A pipe that
-nobody reads, a full disk or a closed descriptor costs lines, and nothing else. How lines look is `server.log_lines`.
+nobody reads, a full disk or a closed descriptor costs lines, and nothing else. A forked child has no such thread, and
+may end without a word: it writes its lines itself, within `CHILD_SECONDS`. How lines look is `server.log_lines`.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 import stat
@@ -28,6 +30,11 @@ QUEUED_BYTES = 4 * 2**20
 """What may wait to be written."""
 BATCH_BYTES = 64 * 1024
 """What is written at once to a file."""
+CHILD_SECONDS = 0.1
+"""How long a forked child waits to write a line. After one that it dropped, it does not wait until it has written
+another."""
+TURN_POLL_SECONDS = 0.001
+"""How often it tries to take its turn meanwhile."""
 SHARED_BATCH_BYTES = select.PIPE_BUF
 """The same to a pipe or socket, which others may share: no more than that is sure to stay in one piece. A line that is
 longer does among workers, who take turns (`LogWriter._take_turn`)."""
@@ -55,6 +62,7 @@ class LogWriter:
         self._path = path
         self._descriptor = -1
         self._batch_bytes = BATCH_BYTES
+        self._piece_bytes: int | None = None  # as much is written at once of a line that is longer; None for all
         self._lines: deque[bytes] = deque()
         self._shown = b""
         self._queued_bytes = 0
@@ -62,7 +70,7 @@ class LogWriter:
         self._changed = threading.Condition(threading.RLock())
         self._wants_reopening = False
         self._is_closing = False
-        self._is_forked = False  # in a child of the process, which has no such thread
+        self._patience_seconds: float | None = None  # in a child of the process, which has no such thread
         self._is_torn = False  # the latest line was written in part
         self._is_shared = False  # a pipe or socket, which other workers write to as well
         self._reported = 0
@@ -95,10 +103,10 @@ class LogWriter:
     def put(self, text: str) -> None:
         """Queue a line, without its end, or drop it. Any thread may."""
         line = f"{text}\n".encode("utf-8", "backslashreplace")
-        if self._is_forked:
-            self._write(line)
-            return
         with self._changed:
+            if self._patience_seconds is not None:
+                self._put_in_child(line, self._patience_seconds)
+                return
             if self._is_closing or self._queued_bytes + len(line) > QUEUED_BYTES:
                 self.dropped += 1
                 return
@@ -126,9 +134,18 @@ class LogWriter:
 
     def note_fork(self) -> None:
         """Write at once from here on: this is a forked child. What waited is its parent's to write."""
-        self._is_forked = self._is_closing = True
+        self._patience_seconds, self._is_closing = CHILD_SECONDS, True
+        self.dropped = self._reported = 0
         self._changed = threading.Condition(threading.RLock())  # the parent's thread may have held the old one
         self._lines.clear()
+
+    def _put_in_child(self, line: bytes, patience_seconds: float) -> None:
+        if self._write(line, time.monotonic() + patience_seconds):
+            self._patience_seconds = CHILD_SECONDS
+            self._report()
+        else:
+            self._patience_seconds = 0.0
+            self.dropped += 1
 
     # The thread's side.
 
@@ -183,33 +200,51 @@ class LogWriter:
             self._shown = self._shown[len(shown) :]
             return shown
 
-    def _write(self, data: bytes) -> bool:
-        """Write all of it; False where that is not possible now."""
+    def _write(self, data: bytes, deadline: float = math.inf) -> bool:
+        """Write all of it; False where that is not possible now, or not before the deadline."""
         view = memoryview(b"\n" + data if self._is_torn else data)
-        with self._take_turn():
-            while view:
+        with self._take_turn(deadline) as has_turn:
+            while view and has_turn:
                 try:
-                    view = view[os.write(self._descriptor, view) :]
+                    if deadline < math.inf and not self._wait_for_room(deadline):
+                        return False
+                    view = view[os.write(self._descriptor, view[: self._piece_bytes]) :]
                     self._is_torn = bool(view)
                 except BlockingIOError:  # whoever shares the pipe has made it so
-                    select.select([], [self._descriptor], [])
+                    self._wait_for_room(deadline)
                 except OSError:
                     return False
-        return True
+        return has_turn
+
+    def _wait_for_room(self, deadline: float) -> bool:
+        """Wait until a piece can be written without waiting; False where it could not be before the deadline."""
+        room = select.poll()  # `select` itself knows small descriptors alone
+        room.register(self._descriptor, select.POLLOUT)
+        return bool(room.poll(None if deadline == math.inf else max(0.0, deadline - time.monotonic()) * 1000))
 
     @contextmanager
-    def _take_turn(self) -> Iterator[None]:
+    def _take_turn(self, deadline: float) -> Iterator[bool]:
         """Keep the other processes of the edge from writing meanwhile: a client's part of one's line must not look
-        like another's line. The system ends the turn of a process that dies."""
-        with suppress(OSError):  # a system without locks on pipes
-            if self._is_shared:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        like another's line. The system ends the turn of a process that dies. False where it has not come in time."""
         try:
-            yield
+            yield not self._is_shared or self._lock(deadline)
         finally:
             with suppress(OSError):
                 if self._is_shared:
                     fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
+    def _lock(self, deadline: float) -> bool:
+        while True:
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | (0 if deadline == math.inf else fcntl.LOCK_NB))
+            except (BlockingIOError, PermissionError):  # another has it: systems differ in how they say so
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(TURN_POLL_SECONDS)
+            except OSError:
+                return True  # a system without locks on pipes
+            else:
+                return True
 
     def _reopen(self) -> None:
         if self._path is None:
@@ -226,7 +261,9 @@ class LogWriter:
         self._descriptor = descriptor
         mode = _mode_of(descriptor)
         self._is_shared = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-        self._batch_bytes = BATCH_BYTES if stat.S_ISREG(mode) else SHARED_BATCH_BYTES
+        is_file = stat.S_ISREG(mode)
+        self._batch_bytes = BATCH_BYTES if is_file else SHARED_BATCH_BYTES
+        self._piece_bytes = None if is_file else SHARED_BATCH_BYTES
 
     def _report(self) -> None:
         now = time.monotonic()

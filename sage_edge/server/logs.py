@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import structlog
 from structlog.processors import format_exc_info
 from structlog.stdlib import ProcessorFormatter
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from sage_edge.app.access_log import ACCESS_LOG
 from sage_edge.core.errors import ExitCode, Fault, reason_of
@@ -88,6 +88,7 @@ def _configure_gateways_logs(level: Level, render: Processor, writer: LogWriter 
     """Have the lines of `logging` and structlog look and go as the edge's, for whoever does not set them up anew."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_edges_fields,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         add_time,
@@ -112,6 +113,12 @@ def _configure_gateways_logs(level: Level, render: Processor, writer: LogWriter 
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def _add_edges_fields(_logger: object, _method: str, fields: EventDict) -> EventDict:
+    """Where they are missing: many a gateway clears structlog's variables as a request begins, as its guide has it."""
+    add_bound_fields(fields)
+    return fields
 
 
 class _EdgeLines:

@@ -56,6 +56,11 @@ class Plan:
     redirect_sockets: list[socket.socket]
     tracer: OpenTelemetryTracer | None
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether figures are shown here, now or later."""
+        return self.metrics_listener.is_wanted or self.admin_listener.is_wanted
+
 
 def prepare(
     configuration: Configuration,
@@ -93,7 +98,8 @@ def prepare(
     if names_in_use is not None and not faulty & {"certfile", "dev_tls"}:
         faults.extend(_compare_encryption(is_tls=settings.is_tls, was_tls=bool(names_in_use)))
     opens = not is_check and sockets is None
-    # First, so that what is named for it is not among all that systemd has passed.
+    if passed is not None:
+        passed.reserve(_names_of_others(settings))
     redirects = list(redirect_sockets)
     if opens and not faulty & {"host", "port", "bind", "redirect_http"}:
         redirects, found = _open_redirect(settings, passed)
@@ -104,7 +110,7 @@ def prepare(
         faults.extend(found)
     metrics_listener, admin_listener = OwnListener(), OwnListener()
     if opens and not faults:
-        (metrics_listener, admin_listener), found = _open_own_listeners(configuration)
+        (metrics_listener, admin_listener), found = _open_own_listeners(configuration, passed)
         faults.extend(found)
     tracer, found = _build_tracer() if settings.tracing else (None, [])
     faults.extend(found)
@@ -118,6 +124,12 @@ def prepare(
         close_listeners([*opened, *metrics_listener.sockets, *admin_listener.sockets, *redirects])
         raise EdgeError(*faults)
     return Plan(settings, certificates, gateway, opened, metrics_listener, admin_listener, redirects, tracer)
+
+
+def _names_of_others(settings: Settings) -> Sequence[str]:
+    """Of passed sockets that are none of the edge's addresses: as such are taken all that systemd has passed."""
+    binds = (*settings.redirect_binds, settings.metrics_listener, settings.admin_listener)
+    return [bind.name for bind in binds if isinstance(bind, SystemdBind) and bind.name]
 
 
 def _open_listeners(
@@ -135,24 +147,31 @@ _OWN = {
 """What is said of one whose address is taken, and once it is open."""
 
 
-def _open_own_listeners(configuration: Configuration) -> tuple[Sequence[OwnListener], Sequence[Fault]]:
+def _open_own_listeners(
+    configuration: Configuration, passed: PassedSockets | None
+) -> tuple[Sequence[OwnListener], Sequence[Fault]]:
     """For metrics, and for the status page."""
     settings = configuration.settings
     binds = {"metrics_bind": settings.metrics_listener, "admin_bind": settings.admin_listener}
-    opened = [_open_own(name, bind, configuration) if bind else (OwnListener(), []) for name, bind in binds.items()]
+    opened = [
+        _open_own(name, bind, configuration, passed) if bind else (OwnListener(), []) for name, bind in binds.items()
+    ]
     return [listener for listener, _ in opened], [fault for _, found in opened for fault in found]
 
 
-def _open_own(setting: str, bind: Bind, configuration: Configuration) -> tuple[OwnListener, Sequence[Fault]]:
+def _open_own(
+    setting: str, bind: Bind, configuration: Configuration, passed: PassedSockets | None
+) -> tuple[OwnListener, Sequence[Fault]]:
     """A listener of the edge's own. Where it is another edge's still, it is waited for.
 
     A default that nobody chose must not keep a second edge from starting; nor an address that was chosen one that takes
     over from the first, which ends later.
     """
-    sockets, found = open_listeners([bind])
-    hint = f"choose another address with {option_of(setting)}, or none"
+    sockets, found = open_listeners([bind], passed)
     if not found:
         return OwnListener(sockets), []
+    other = f"choose another address with {option_of(setting)}, or none"
+    hint = found[0].hint if isinstance(bind, SystemdBind) else other
     is_taken = isinstance(found[0].cause, OSError) and found[0].cause.errno == errno.EADDRINUSE
     if configuration.has_defaults(setting) or (configuration.settings.reuse_port and is_taken):
         closed, opened = _OWN[setting]

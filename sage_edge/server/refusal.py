@@ -126,7 +126,7 @@ def note_unbegun(host: Host, exchange: Exchange) -> None:
     cause = exchange.cause or Cause.REFUSED
     measured = measure(exchange)
     if cause is Cause.REFUSED or status is not None:
-        note_refusal(host, version, asked, status, measured=measured, stream=stream)
+        note_refusal(host, version, asked, status, exchange.refusal, measured=measured, stream=stream)
         return
     _note(host, version, asked, None, cause, measured, stream)  # as it would have ended, had it begun
     host.metrics.cancellations.add(NO_MOUNT, cause.label)

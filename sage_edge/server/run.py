@@ -81,7 +81,7 @@ async def run(
         link: to the supervisor, where this is a worker; once the supervisor is gone, it drains.
 
     Raises:
-        EdgeError: the gateway failed to start.
+        EdgeError: the gateway failed to start, or the edge to listen on a shared port.
     """
     settings = plan.settings
     last_call = last_call_seconds(settings)
@@ -100,6 +100,7 @@ async def run(
         stack = build_stack(dispatcher, settings, life.metrics if life.is_measured else None, plan.tracer)
         lifespan = _build_lifespan(stack)
         started, served, collector = trio.Event(), trio.Event(), Collector()
+        faults: Sequence[Fault] = ()
 
         async def give_up() -> None:
             await _give_up(life, lifespan, nursery.cancel_scope, served)
@@ -121,17 +122,20 @@ async def run(
                     if not dispatcher.startup_failures:
                         collector.settle()
                         # First, so that whoever is told may end an edge that the port is shared with.
-                        start_sharing([*plan.sockets, *plan.redirect_sockets])
-                        life.become_ready()
-                        started.set()
+                        if faults := start_sharing([*plan.sockets, *plan.redirect_sockets]):
+                            serving.cancel_scope.cancel()
+                        else:
+                            life.become_ready()
+                            started.set()
                 served.set()
                 if is_native:
                     last_resort.limit(LIFESPAN_SECONDS)
                 await _stop(life, lifespan)
                 nursery.cancel_scope.cancel()
     life.readiness.advance(Phase.STOPPED)
-    if dispatcher.startup_failures:
-        raise EdgeError(*(_explain(name, failure) for name, failure in dispatcher.startup_failures.items()))
+    faults = faults or [_explain(name, failure) for name, failure in dispatcher.startup_failures.items()]
+    if faults:
+        raise EdgeError(*faults)
     log.info("stopped")
 
 
@@ -151,9 +155,7 @@ class _Life:
     @property
     def is_measured(self) -> bool:
         """Whether somebody can ask for the figures, here or at the supervisor's."""
-        if self.link is not None:
-            return self.plan.settings.is_measured
-        return self.plan.metrics_listener.is_wanted or self.plan.admin_listener.is_wanted
+        return self.plan.is_measured if self.link is None else self.link.is_measured
 
     @property
     def is_ready(self) -> bool:

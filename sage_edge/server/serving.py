@@ -59,6 +59,7 @@ def serve(
     notifier, passed = Notifier.from_environment(os.environ), PassedSockets.from_environment(os.environ)
     link = WorkerLink.from_environment(os.environ)
     if link is not None:
+        bind_log_fields(worker=link.number)  # first: whatever it logs is one worker's word
         # From now on it can be sent signals.
         link.say("started", limits=vars(TimeLimits.of(configuration.settings)))
     with background_logs(configuration.settings) as (logs, faults), _logged_early_end():
@@ -99,7 +100,6 @@ class _Process:
         trio.run(supervisor.run, self.early_signals)
 
     def serve_as_worker(self, link: WorkerLink) -> ExitCode:
-        bind_log_fields(worker=link.number)
         orphan_watch = OrphanWatch(link, self._end_with_log)
         try:
             plan = prepare(

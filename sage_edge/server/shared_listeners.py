@@ -54,16 +54,18 @@ class SharedListeners:
         """Of each socket, for a process to inherit."""
         return {sock.fileno() for row in (*self._rows, self._redirect_sockets) for sock in row}
 
-    def describe(self, number: int, link: int, names_in_use: Names | None) -> Inheritance:
+    def describe(self, number: int, link: int, names_in_use: Names | None, *, is_measured: bool) -> Inheritance:
         """What the worker of a place inherits.
 
         Args:
             number: of its place, from 1.
             link: descriptor of its end of the link.
             names_in_use: of the certificates.
+            is_measured: whether its figures are shown.
         """
         rows = [[sock.fileno() for sock in row] for row in self._rows]
-        return Inheritance(number, link, rows, [sock.fileno() for sock in self._redirect_sockets], names_in_use)
+        redirect_row = [sock.fileno() for sock in self._redirect_sockets]
+        return Inheritance(number, link, rows, redirect_row, names_in_use, is_measured)
 
     def hand_over(self) -> None:
         """Have new connections to shared ports go to others, who are to go on."""

@@ -93,6 +93,7 @@ class Supervisor:
         self._first_is_ready = trio.Event()
         self._is_ending_at_once = False
         self._fault: Fault | None = None
+        self._watching: trio.Nursery  # for as long as there are workers
         self._nursery: trio.Nursery
 
     async def run(self, early_signals: EarlySignals) -> None:
@@ -115,7 +116,8 @@ class Supervisor:
         log.info("stopped")
 
     async def _run_all(self, early_signals: EarlySignals) -> None:
-        async with trio.open_nursery() as watching:
+        async with trio.open_nursery() as self._watching:
+            watching = self._watching
             watching.start_soon(self._watch_signals, early_signals, watching)
             watching.start_soon(keep_notified, self._notifier, self._describe_status, self._needs_time)
             metrics = self._metrics
@@ -183,7 +185,15 @@ class Supervisor:
     async def _start(self, place: Place) -> WorkerProcess | None:
         """Start a worker; None where the system cannot, for want of descriptors, memory, or the program itself."""
         limits = TimeLimits.of(self._settings)
-        worker = WorkerProcess(place.number, self._command, self._listeners, limits, self._note, self._names_in_use)
+        worker = WorkerProcess(
+            place.number,
+            self._command,
+            self._listeners,
+            limits,
+            self._note,
+            self._names_in_use,
+            is_measured=self._plan.is_measured,
+        )
         try:
             await worker.start()
         except OSError as error:
@@ -195,6 +205,7 @@ class Supervisor:
     async def _run(self, worker: WorkerProcess) -> None:
         self._workers.add(worker)
         await worker.run()
+        self._watching.start_soon(worker.reap_orphans)
         self._workers.discard(worker)
         if not worker.is_leaving:
             self._metrics.own.worker_failures.add()

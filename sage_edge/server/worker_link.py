@@ -82,6 +82,7 @@ class Inheritance:
         redirect_listeners: the same of the plaintext port, for all places.
         names_in_use: of the certificates that are served now, which the worker's own are compared with: none where
             plaintext is. None where that is not known, and nothing is compared.
+        is_measured: whether the supervisor shows the workers' figures. The worker's own settings may be others.
     """
 
     number: int
@@ -89,6 +90,7 @@ class Inheritance:
     listeners: Sequence[Sequence[int]]
     redirect_listeners: Sequence[int]
     names_in_use: Names | None = None
+    is_measured: bool = True
 
     def to_text(self) -> str:
         """As the variable has it: without the names where they are too many for one."""
@@ -116,7 +118,7 @@ class WorkerLink:
         listeners: the sockets it accepts from.
         other_listeners: those of the other places, by their numbers.
         redirect_listeners: those of the plaintext port.
-        names_in_use: see `Inheritance`.
+        names_in_use, is_measured: see `Inheritance`.
         absent: the numbers of places without a worker that is ready; as far as this one needs to know.
         ready, wanted: how many workers are ready, and should be.
         is_replaced: whether another has this one's place, which therefore is to leave.
@@ -132,6 +134,7 @@ class WorkerLink:
         self.other_listeners = {number: inherit(row) for number, row in others.items() if row}
         self.redirect_listeners = inherit(inheritance.redirect_listeners)
         self.names_in_use = inheritance.names_in_use
+        self.is_measured = inheritance.is_measured
         self.absent: frozenset[int] = frozenset()
         self.ready = self.wanted = 0
         self.is_replaced = False

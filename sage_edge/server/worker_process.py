@@ -27,7 +27,7 @@ QUIET_SECONDS = 3.0
 """A worker whose loop has not turned for so long does not count as ready, and others accept in its place."""
 SILENCE_SECONDS = 30.0
 """The same, and it is killed."""
-REAP_SECONDS = 0.05
+REAP_SECONDS = 0.5
 """How often it is looked whether what was killed has ended."""
 LOOK_SECONDS = 1.0
 """How often it is looked for that."""
@@ -45,6 +45,7 @@ class WorkerProcess:
         limits: of its time, until it says its own.
         on_event: called with the name and values of what it says.
         names_in_use: of the certificates that are served as it starts.
+        is_measured: whether its figures are shown.
 
     Attributes:
         ready: set once it has said so.
@@ -66,6 +67,8 @@ class WorkerProcess:
         limits: TimeLimits,
         on_event: Callable[[WorkerProcess, str, Mapping[str, Any]], None],
         names_in_use: Names | None = None,
+        *,
+        is_measured: bool = True,
     ) -> None:
         self.number = number
         self.ready = trio.Event()
@@ -79,6 +82,7 @@ class WorkerProcess:
         self._command = command
         self._listeners = listeners
         self._names_in_use = names_in_use
+        self._is_measured = is_measured
         self._on_event = on_event
         self._started_at = self._heard_at = 0.0
         self._has_spoken = self._is_listening = False
@@ -124,7 +128,9 @@ class WorkerProcess:
             stack.callback(self._link.close)
             self._link.setblocking(False)
             self._sender = MessageSender(self._link)
-            inheritance = self._listeners.describe(self.number, other.fileno(), self._names_in_use)
+            inheritance = self._listeners.describe(
+                self.number, other.fileno(), self._names_in_use, is_measured=self._is_measured
+            )
             self._process = await trio.lowlevel.open_process(
                 list(self._command),
                 pass_fds=list(self._listeners.descriptors | {other.fileno()}),
@@ -159,7 +165,20 @@ class WorkerProcess:
             self._link.close()
             self.exit_code = self._process.returncode
             self.ended.set()
-        await self._reap_orphans()
+
+    async def reap_orphans(self) -> None:
+        """Wait for what its gateway has left behind, where that is the supervisor's now: a container's first process.
+
+        Those of its own process group alone: other children of the supervisor are others' to wait for. Killed as they
+        are, one may stay for as long as a tracer or a device holds it: nothing else is to wait for this.
+        """
+        while True:
+            try:
+                pid, _ = os.waitpid(-self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+            except ChildProcessError:
+                return
+            if not pid:
+                await trio.sleep(REAP_SECONDS)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -211,19 +230,6 @@ class WorkerProcess:
             self.tell(order=order.value)
         else:
             self.send(signal.SIGTERM)  # it is being prepared, or starts: there is nothing to finish
-
-    async def _reap_orphans(self) -> None:
-        """Wait for what its gateway has left behind, where that is the supervisor's now: a container's first process.
-
-        Those of its own process group alone: other children of the supervisor are others' to wait for.
-        """
-        while True:
-            try:
-                pid, _ = os.waitpid(-self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
-            except ChildProcessError:
-                return
-            if not pid:
-                await trio.sleep(REAP_SECONDS)
 
     async def _hear(self, heard_all: trio.Event) -> None:
         async for message in read_messages(self._link):

@@ -20,6 +20,7 @@ from tests.kit.asgi_calls import (
     HTTP_DISCONNECT,
     WAIT_SECONDS,
     Signal,
+    http_scope,
     large_body,
     request,
     response_body,
@@ -221,6 +222,26 @@ async def test_background_work_after_the_last_byte_of_an_announced_length_is_not
         exchange.put(HTTP_DISCONNECT)
     assert exchange.deadline == math.inf
     assert exchange.progress.is_complete
+
+
+@pytest.mark.parametrize(("status", "method"), [(204, "GET"), (304, "GET"), (200, "HEAD")])
+async def test_an_application_may_go_on_with_the_body_of_an_answer_that_has_none(
+    place: Place, status: int, method: str
+) -> None:
+    # As a stream does, after whose head over HTTP/1.0 the connection is closed: its client has all of its answer.
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(response_start(status))
+        await receive()
+        await send(response_body(b"more", more_body=True))
+        await send(response_body())
+
+    exchange = RecordingExchange(scope=http_scope(method=method))
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, place, application, exchange)
+        await exchange.wait_for(1)
+        exchange.put(HTTP_DISCONNECT)
+    assert exchange.progress.is_complete
+    assert exchange.deadline == math.inf
 
 
 async def test_an_error_in_background_work_is_raised_although_the_client_has_gone(place: Place) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind, parse_bind
+from sage_edge.core.bind import Bind, FileDescriptorBind, SystemdBind, TCPBind, UnixBind, is_same_place, parse_bind
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,28 @@ def test_whatever_is_accepted_is_written_so_that_it_reads_the_same(text: str) ->
     except ValueError:
         return
     assert parse_bind(str(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80", True),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("[::]:80", "[::1]:80", True),
+        ("0.0.0.0:80", "[::1]:80", False),
+        ("0.0.0.0:80", "edge.test:80", False),
+        ("edge.test:80", "edge.test:80", True),
+        ("unix:a", "unix:a", True),
+        ("unix:a", "unix:@a", False),
+        ("fd://3", "fd://3", True),
+        ("systemd:a", "systemd:a", True),
+        ("systemd", "systemd:a", False),
+        ("fd://3", "127.0.0.1:3", False),
+    ],
+)
+def test_one_place_is_for_one_listener(one: str, other: str, is_same: bool) -> None:
+    assert is_same_place(parse_bind(one), parse_bind(other)) is is_same
+    assert is_same_place(parse_bind(other), parse_bind(one)) is is_same

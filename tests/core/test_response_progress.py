@@ -9,7 +9,8 @@ import pytest
 from sage_edge.core.exchange import Message, ResponseProgress, UnexpectedMessageError
 
 # Each table: state, then message, then the next state; what is not named is refused.
-START, START_TRAILERS = {"type": "http.response.start"}, {"type": "http.response.start", "trailers": True}
+START: Message = {"type": "http.response.start", "status": 200}
+START_TRAILERS: Message = {**START, "trailers": True}
 PART, LAST = {"type": "http.response.body", "more_body": True}, {"type": "http.response.body"}
 TRAILER, LAST_TRAILER = {"type": "http.response.trailers", "more_trailers": True}, {"type": "http.response.trailers"}
 HTTP = {"start": START, "start+": START_TRAILERS, "part": PART, "last": LAST, "trailer": TRAILER, "end": LAST_TRAILER}
@@ -22,7 +23,7 @@ HTTP_STATES = {
 }
 
 ACCEPT, SEND, CLOSE = {"type": "websocket.accept"}, {"type": "websocket.send"}, {"type": "websocket.close"}
-DENY = {"type": "websocket.http.response.start"}
+DENY = {"type": "websocket.http.response.start", "status": 403}
 DENY_PART = {"type": "websocket.http.response.body", "more_body": True}
 DENY_LAST = {"type": "websocket.http.response.body"}
 WEBSOCKET = {"accept": ACCEPT, "send": SEND, "close": CLOSE, "deny": DENY, "part": DENY_PART, "last": DENY_LAST}
@@ -78,7 +79,7 @@ def test_messages_of_other_types_change_nothing(kind: str) -> None:
 
 def test_an_answer_of_announced_length_is_delivered_with_its_last_byte() -> None:
     progress = ResponseProgress()
-    progress.note({"type": "http.response.start", "headers": [(b"Content-Length", b"5")]})
+    progress.note({**START, "headers": [(b"Content-Length", b"5")]})
     assert not progress.is_delivered
     progress.note({"type": "http.response.body", "body": b"he", "more_body": True})
     assert not progress.is_delivered
@@ -92,7 +93,7 @@ def test_an_answer_of_announced_length_is_delivered_with_its_last_byte() -> None
 @pytest.mark.parametrize("headers", [[], [(b"content-type", b"0")]])
 def test_an_answer_of_unknown_length_is_delivered_when_it_is_complete(headers: list[tuple[bytes, bytes]]) -> None:
     progress = ResponseProgress()
-    progress.note({"type": "http.response.start", "headers": headers})
+    progress.note({**START, "headers": headers})
     progress.note({"type": "http.response.body", "body": b"all", "more_body": True})
     assert not progress.is_delivered
 
@@ -100,7 +101,7 @@ def test_an_answer_of_unknown_length_is_delivered_when_it_is_complete(headers: l
 def test_what_is_missing_of_an_announced_length_is_known() -> None:
     progress = ResponseProgress()
     assert progress.missing_bytes == 0, "nothing is announced"
-    progress.note({"type": "http.response.start", "headers": [(b"content-length", b"5")]})
+    progress.note({**START, "headers": [(b"content-length", b"5")]})
     assert progress.missing_bytes == 5
     progress.note({"type": "http.response.body", "body": b"hell", "more_body": True})
     assert progress.missing_bytes == 1
@@ -123,6 +124,26 @@ def test_trailers_that_are_expected_are_a_part_of_what_is_delivered() -> None:
     assert not progress.is_delivered
     progress.note(LAST_TRAILER)
     assert progress.is_delivered
+
+
+@pytest.mark.parametrize(("status", "is_head"), [(204, False), (205, False), (304, False), (200, True)])
+def test_an_answer_without_a_body_is_delivered_with_its_head(status: int, is_head: bool) -> None:
+    progress = ResponseProgress(is_head=is_head)
+    assert not progress.is_delivered
+    progress.note({**START, "status": status, "headers": [(b"content-length", b"5")]})
+    assert progress.is_bodiless
+    assert progress.is_delivered
+    progress.note(PART)
+    assert not progress.is_complete, "its application goes on"
+
+
+@pytest.mark.parametrize("status", [None, "many"])
+def test_an_answer_does_not_start_with_what_is_no_status(status: object) -> None:
+    progress = ResponseProgress()
+    with pytest.raises((TypeError, ValueError)):
+        progress.note({**START, "status": status, "headers": [(b"content-length", b"0")]})
+    assert not progress.has_started
+    assert not progress.is_delivered
 
 
 @pytest.mark.parametrize("first", HTTP_STATES["new"])

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sage_edge.core.bind import FileDescriptorBind, TCPBind, UnixBind
 from sage_edge.core.conflicts import find_conflicts
 from sage_edge.core.limits import Limits
+from sage_edge.core.setting_groups import DEFAULT_METRICS_BIND
 from sage_edge.core.settings import (
     GROUPS,
     BudgetSettings,
@@ -238,6 +239,19 @@ PEM = Path("a.pem")
         ({"reuse_port": True, "bind": ("unix:edge.sock", "systemd")}, ["reuse_port"]),
         ({"certfile": PEM, "reuse_port": True, "bind": ("fd://3",), "redirect_http": 8080}, []),
         ({"certfile": PEM, "reuse_port": True, "bind": ("fd://3",), "redirect_http": "fd://4"}, ["reuse_port"]),
+        ({"port": 80, "metrics_bind": "0.0.0.0:80"}, ["metrics_bind"]),
+        ({"port": 80, "admin_bind": "127.0.0.1:80"}, ["admin_bind"]),
+        (
+            {"bind": ("unix:a", "fd://3"), "metrics_bind": "fd://3", "admin_bind": "unix:a"},
+            ["metrics_bind", "admin_bind"],
+        ),
+        ({"metrics_bind": "a.test:80", "admin_bind": "a.test:80"}, ["admin_bind"]),
+        ({"admin_bind": DEFAULT_METRICS_BIND}, ["admin_bind"]),
+        ({"certfile": PEM, "redirect_http": 80, "metrics_bind": "127.0.0.1:80"}, ["metrics_bind"]),
+        ({"port": 0, "metrics_bind": "0.0.0.0:0", "admin_bind": "0.0.0.0:0"}, []),
+        ({"bind": ("systemd",), "metrics_bind": "systemd:metrics", "admin_bind": "none"}, []),
+        ({"port": 9899}, []),
+        ({"port": 9899, "reuse_port": True}, ["metrics_bind"]),
         (
             {"keyfile": PEM, "keyfile_password_file": PEM, "ca_certs": PEM},
             ["keyfile", "keyfile_password_file", "ca_certs"],

@@ -122,3 +122,27 @@ def test_a_supervisor_that_is_the_first_process_leaves_no_defunct_children_of_a_
             assert eventually(lambda: not Path(f"/proc/{children[0]}").exists())
         edge.log.wait_for("worker ready", count=2)
         assert edge.stop() == 0
+
+
+def hold(pid: int) -> None:
+    """Trace a process: once it is killed, it stays until this process has waited for it."""
+    seize = 0x4206
+    pointer = ctypes.c_void_p
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes, ptrace.restype = [ctypes.c_long, ctypes.c_long, pointer, pointer], ctypes.c_long
+    if ptrace(seize, pid, None, None) != 0:
+        pytest.skip(f"no process may be traced here: {os.strerror(ctypes.get_errno())}")
+
+
+def test_a_killed_child_of_a_worker_that_does_not_end_holds_nothing_up(tmp_path: Path) -> None:
+    with running_forking(tmp_path, "--workers", "1", preexec_fn=adopt_orphans) as (edge, children):
+        with edge.client() as client, client.stream("GET", "/") as response:
+            children.append(int(next(response.iter_text()).split()[1]))
+            hold(children[0])
+            worker = edge.log.wait_for(r"worker ready.* pid=(\d+)")[1]
+            os.kill(int(worker), signal.SIGKILL)
+        edge.log.wait_for("worker ended")
+        edge.log.wait_for("worker ready", count=2)
+        (tmp_path / "finish").touch()
+        assert edge.stop() == 0
+        assert os.waitpid(children[0], 0)[1] == signal.SIGKILL

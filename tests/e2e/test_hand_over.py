@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.kit.edge import Edge, run_edge, running_edge
+from tests.kit.edge import WAIT_SECONDS, Edge, run_edge, running_edge
 from tests.kit.eventually import eventually
+from tests.kit.lifespan_source import WAITING_LIFESPAN
 from tests.server.test_run import wait_until_closed
 
 pytestmark = pytest.mark.usefixtures("unmeasured_workers")
@@ -280,6 +281,30 @@ def test_a_second_signal_ends_the_delay_too(gateway: Path) -> None:
         edge.log.wait_for(r"\[info\] draining .*streams=1")
         assert edge.end_at_once(signal.SIGINT) == 0
         edge.log.wait_for(r"streams cut .*streams=1 reason=.*second signal")
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "two workers"])
+def test_a_shared_port_that_another_program_takes_while_the_gateway_starts_is_an_error(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    (tmp_path / "waiting.py").write_text(
+        WAITING_LIFESPAN + "async def app(scope, *rest): await serve_lifespan(*rest)\n"
+    )
+    (tmp_path / "wait").touch()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        binds = ("--bind", address, "--reuse-port")
+        options = ("--gateway", "waiting:app", *workers)
+        with running_edge(*options, cwd=tmp_path, binds=binds, wait_for_ready=False) as edge:
+            other.listen()
+            (tmp_path / "wait").unlink()
+            assert edge.process.wait(WAIT_SECONDS) == 3
+            log = edge.log.wait_for_end()
+    assert log.count(f"cannot listen on {address}: the address is in use") == 1
+    assert "Traceback" not in log
+    assert "] ready" not in log
 
 
 def test_ports_are_not_taken_from_an_edge_that_does_not_share_them(gateway: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -212,7 +213,7 @@ def pass_on(sockets: list[socket.socket], names: str, *options: str) -> subproce
 
 
 def end_once_ready(process: subprocess.Popen[str]) -> str:
-    """Have an edge end as soon as it is ready; what it said until then."""
+    """Have an edge end as soon as it is ready; what it said."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -220,8 +221,7 @@ def end_once_ready(process: subprocess.Popen[str]) -> str:
         if "[info] ready" in line:
             break
     process.terminate()
-    process.stdout.read()
-    return "".join(lines)
+    return "".join(lines) + process.stdout.read()
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,19 @@ def test_a_passed_socket_that_is_named_for_redirects_is_none_of_all_the_others(c
         assert re.findall(r"listening +(\S+)", output) == [f"https://127.0.0.1:{ports[1]}"]
         assert re.findall(r"redirect +(\S+)", output) == [f"http://127.0.0.1:{ports[0]}"]
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "a worker"])
+def test_passed_sockets_that_are_named_for_pages_are_none_of_all_the_others(workers: tuple[str, ...]) -> None:
+    options = ("--metrics-bind", "systemd:metrics", "--admin-bind", "systemd:status", *workers)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        with pass_on(sockets, "metrics:status:listening", *options) as process:
+            output = end_once_ready(process)
+        for title, sock in zip(("metrics", "status", "listening"), sockets, strict=True):
+            ports = re.findall(rf"^  {title} +http://127\.0\.0\.1:(\d+)", output, re.MULTILINE)
+            assert ports == [str(sock.getsockname()[1])]
+    assert process.returncode == 0
 
 
 def test_none_passed_is_an_error_with_what_to_do() -> None:

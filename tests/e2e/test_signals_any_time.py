@@ -6,6 +6,7 @@ That is as it is prepared, and at its very end.
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sage_edge.server.early_signals import ENDING, NOT_ENDING
+from sage_edge.server.worker_link import VARIABLE, Inheritance
 from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, run_edge, running_edge
 
 IMPORTING = """
@@ -111,6 +113,23 @@ def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Sign
 
 
 @pytest.mark.parametrize("number", ENDING)
+def test_a_worker_that_a_signal_ends_as_it_is_imported_says_which_it_is() -> None:
+    supervisors, workers = socket.socketpair()
+    with supervisors, workers:
+        inheritance = Inheritance(2, workers.fileno(), [[], []], [])
+        result = subprocess.run(
+            [sys.executable, "-c", IMPORTING.format(name="SIGTERM"), "serve", "--workers", "2"],
+            env=clean_environment({VARIABLE: inheritance.to_text()}),
+            pass_fds=[workers.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+        )
+    assert result.returncode == 0
+    assert "[info] ending at once [sage_edge] signal=SIGTERM worker=2" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("source", [LOADING, SWALLOWING], ids=["loading", "swallowing"])
 def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
     tmp_path: Path, source: str, number: signal.Signals

@@ -45,6 +45,15 @@ def test_a_name_takes_its_own(first: int) -> None:
     assert passed.take(None) == [first]
 
 
+def test_what_is_reserved_is_its_names_and_none_of_all(first: int) -> None:
+    passed = PassedSockets.from_environment(environment())
+    passed.reserve(["metrics", "status"])
+    assert len(passed) == 1
+    assert passed.take(None) == [first]
+    assert not passed
+    assert passed.take("metrics") == [first + 1]
+
+
 def test_fewer_names_or_descriptors_than_announced_are_no_fault(first: int) -> None:
     assert PassedSockets.from_environment(environment(LISTEN_FDNAMES="")).take(None) == [first, first + 1]
     assert len(PassedSockets.from_environment(environment(LISTEN_FDS="9"))) == 2

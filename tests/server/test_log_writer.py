@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -194,6 +196,102 @@ def test_a_forked_childs_lines_are_written_too_and_nobodys_twice(tmp_path: Path)
         assert os.waitpid(child, 0)[1] == 0
         writer.put("after")
     assert path.read_text() == "before\nchild\nafter\n"
+
+
+def fork(work: Callable[[], bool]) -> int:
+    """A forked child that does the work and ends, with 0 where it is true. It may have no more than `WAIT_SECONDS`."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, WAIT_SECONDS)
+        os._exit(0 if work() else 1)
+    return child
+
+
+def is_done(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def is_full(path: Path) -> bool:
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return not select.select([], [descriptor], [], 0)[1]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("is_parents_turn", [True, False])
+def test_a_forked_child_is_held_up_once_at_most_by_a_pipe_that_nobody_reads(
+    pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch, is_parents_turn: bool
+) -> None:
+    path, reader = pipe
+    monkeypatch.setattr(log_writer, "CHILD_SECONDS", 0.1)
+    with writing(path) as writer:
+        text = "x" * (2 * PIPE_BYTES if is_parents_turn else PIPE_BYTES - 1)
+        writer.put(text)
+        assert eventually(lambda: is_full(path))
+
+        def work() -> bool:
+            for _ in range(1000):
+                writer.put("child")
+            return writer.dropped == 1000
+
+        assert is_done(fork(work))
+        assert writer.dropped == 0
+        read_until(reader, text.encode() + b"\n")
+
+
+def read_until(descriptor: int, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        data += os.read(descriptor, PIPE_BYTES)
+    return data
+
+
+def test_a_forked_child_writes_again_once_there_is_room_and_reports_what_it_dropped(pipe: tuple[Path, int]) -> None:
+    path, reader = pipe
+    has_dropped, may_go_on = os.pipe(), os.pipe()
+    with writing(path) as writer:
+
+        def work() -> bool:
+            while not writer.dropped:
+                writer.put("x" * 99)
+            os.write(has_dropped[1], b".")
+            os.read(may_go_on[0], 1)
+            with captured_logs() as lines:
+                writer.put("again")
+            return [line["count"] for line in lines] == [1]
+
+        child = fork(work)
+        os.close(has_dropped[1])
+        os.read(has_dropped[0], 1)
+        first = os.read(reader, PIPE_BYTES)
+        os.write(may_go_on[1], b".")
+        assert is_done(child)
+        writer.put("last")
+        assert read_until(reader, b"last\n") == b"again\nlast\n"
+    assert set(first.split(b"\n")) == {b"x" * 99, b""}
+    for descriptor in (has_dropped[0], *may_go_on):
+        os.close(descriptor)
+
+
+def test_a_forked_childs_line_is_whole_however_long_it_is(
+    pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reader = pipe
+    monkeypatch.setattr(log_writer, "CHILD_SECONDS", WAIT_SECONDS)  # the machine may be slower than its reader
+    text = "y" * 20_000
+    with writing(path) as writer:
+
+        def work() -> bool:
+            writer.put(text)
+            return not writer.dropped
+
+        child = fork(work)
+        begun = os.read(reader, 1)
+        writer.put("parent")  # which waits for its turn
+        assert begun + read_until(reader, b"parent\n") == f"{text}\nparent\n".encode()
+        assert is_done(child)
 
 
 def test_lines_in_a_pipe_that_others_write_to_as_well_stay_whole(pipe: tuple[Path, int]) -> None:

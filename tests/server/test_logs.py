@@ -305,6 +305,20 @@ async def test_what_the_edge_binds_is_added_to_all_lines(capsys: pytest.CaptureF
     assert [json.loads(line)["request_id"] for line in capsys.readouterr().err.splitlines()] == ["abc"] * 3
 
 
+async def test_a_gateway_that_clears_what_structlog_has_bound_keeps_the_edges_fields_in_its_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logs("info", "json")
+    bind_log_fields(request_id="abc", connection=3)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id="its own")
+    structlog.get_logger("a.gateway").info("said")
+    logging.getLogger("a.gateway").info("said")
+    for line in capsys.readouterr().err.splitlines():
+        fields = json.loads(line)
+        assert (fields["request_id"], fields["connection"]) == ("its own", 3)
+
+
 async def test_what_a_gateway_binds_or_clears_is_not_the_edges(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("info", "json")
     bind_log_fields(request_id="abc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +150,7 @@ def test_what_is_too_large_has_its_id_before_any_layer_has_seen_it(lines: Lines,
     if not has_begun:
         note_unbegun(host, exchange)
         (line,) = lines
+        assert line["reason"] == "The request's body is too large."
         assert (line["status"], line["request_id"]) == (413, exchange.request_id)
         assert (line["received_bytes"], line["sent_bytes"]) == (5, exchange.passed_on_bytes)
         assert line["duration_ms"] >= 0
@@ -279,10 +281,24 @@ def test_what_is_refused_before_any_layer_has_seen_it_has_its_id(
     if is_whole:
         (line,) = lines
         assert (line["status"], line["request_id"]) == (status, identifier)
+        assert line["reason"] == json.loads(answer.body)["error"]["message"]
         assert (line["received_bytes"], line["sent_bytes"]) == (5 if status == 413 else 0, len(answer.body))
         assert line["duration_ms"] >= 0
     else:
         assert client.host.exchanges[0].request_id == identifier
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_websocket_whose_stream_ends_before_it_is_open_is_told_so(lines: Lines, is_whole: bool) -> None:
+    client = HTTP2Client()
+    stream_id = client.request(**WEBSOCKET, end=is_whole)
+    if not is_whole:
+        client.send(data_frame(stream_id, b"", end=True))
+    answer = client.answer(stream_id)
+    assert answer.status == 400
+    detail = json.loads(answer.body)["error"]["message"]
+    assert detail == "The stream ended before the WebSocket was open."
+    assert [line["reason"] for line in lines] == [detail] * is_whole, "otherwise its layers tell"
 
 
 @pytest.mark.parametrize("is_announced", [True, False])

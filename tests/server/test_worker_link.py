@@ -83,7 +83,7 @@ async def test_an_end_that_does_not_listen_is_not_waited_for_and_costs_a_bounded
 
 
 def test_a_supervisor_of_another_version_is_understood() -> None:
-    inherited = Inheritance(1, 2, [[3], [4]], [5], {"cert.pem": ["edge.test"]})
+    inherited = Inheritance(1, 2, [[3], [4]], [5], {"cert.pem": ["edge.test"]}, is_measured=False)
     assert Inheritance.from_text(inherited.to_text()) == inherited
     later = json.dumps({**json.loads(inherited.to_text()), "colour": "red"})
     assert Inheritance.from_text(later) == inherited

@@ -344,6 +344,7 @@ class HTTP1Connection:
         else:  # the layers tell it or, where it has not begun, the shell does and counts it, too
             if exchange.has_begun:
                 self._host.metrics.protocol_errors.add(exchange.scope["http_version"], status.name.lower())
+            exchange.refusal = detail
             exchange.status = exchange.status or status.value
             answer += identify(exchange)
         if turn is None or not turn.has_started:

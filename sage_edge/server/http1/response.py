@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 
-from sage_edge.core.exchange import read_length
+from sage_edge.core.exchange import NO_BODY_STATUSES, read_length
 from sage_edge.server.http1.fields import TOKEN
-from sage_edge.server.http_exchange import LARGEST_STATUS, NO_BODY_STATUSES
+from sage_edge.server.http_exchange import LARGEST_STATUS
 
 Fields = Iterable[tuple[bytes, bytes]]
 

@@ -190,10 +190,10 @@ class Exchanges:
             self._deliver(stream, exchange, data, is_last=is_last)
 
     def _deliver(self, stream: Stream, exchange: Exchange, data: bytes, *, is_last: bool) -> None:
-        if (
-            stream.is_tunnel and not exchange.progress.has_started
-        ):  # its client's turn has not come (RFC 6455 section 4.1)
-            self._refuse(stream, exchange, HTTPStatus.BAD_REQUEST, "Bytes came before the WebSocket was open.")
+        if stream.is_tunnel and not exchange.progress.has_started:
+            # Its client's turn has not come (RFC 6455 section 4.1).
+            what = "Bytes came" if data else "The stream ended"
+            self._refuse(stream, exchange, HTTPStatus.BAD_REQUEST, f"{what} before the WebSocket was open.")
         else:
             exchange.deliver_body(data, is_last=is_last)
 
@@ -204,6 +204,7 @@ class Exchanges:
         if exchange.progress.has_started:
             self._streams.reset(stream, ErrorCode.CANCEL, Cause.REFUSED)
             return
+        exchange.refusal = detail
         exchange.status = status.value
         answer, body = error_answer(status, detail, identify(exchange))
         if exchange.scope.get("method") == "HEAD":

@@ -124,7 +124,10 @@ class Streams:
     # How they end.
 
     def finish(self, stream: Stream) -> None:
-        """The whole answer is on its way."""
+        """All of its answer that there is to be is on its way."""
+        if stream.is_cut:
+            self._end_cut(stream)
+            return
         stream.drop_unread()
         if stream.is_remote_closed:
             self.forget(stream, Ending.BOTH_ENDED)
@@ -146,8 +149,15 @@ class Streams:
             self.idle_since = self._host.clock()
 
     def abort(self, stream: Stream) -> None:
-        """Reset it: its answer will not be completed, and its client must not wait (section 8.1)."""
-        self._drop(stream, Ending.SERVER_RESET)
+        """Reset it, behind what was sent: the answer will not be completed, and its client must know (section 8.1)."""
+        exchange = stream.cut()
+        if not stream.queued_bytes:
+            self._end_cut(stream)
+        if exchange is not None:
+            exchange.lose_client()
+
+    def _end_cut(self, stream: Stream) -> None:
+        self.forget(stream, Ending.SERVER_RESET)
         self._out.control(frames.rst_stream_frame(stream.stream_id, ErrorCode.INTERNAL_ERROR))
 
     def reset(self, stream: Stream, code: ErrorCode, cause: Cause | None = None) -> None:

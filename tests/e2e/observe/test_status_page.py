@@ -200,9 +200,9 @@ def test_an_address_that_was_chosen_and_is_taken_is_a_fault() -> None:
 
 
 def test_the_addresses_of_metrics_and_page_are_faults_together() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        ended = run_edge("--no-llm", "--port", "0", "--metrics-bind", address, "--admin-bind", address)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        metrics, admin = (f"127.0.0.1:{taken.getsockname()[1]}" for taken in (one, other))
+        ended = run_edge("--no-llm", "--port", "0", "--metrics-bind", metrics, "--admin-bind", admin)
     assert ended.returncode == 3
     assert "choose another address with --metrics-bind, or none" in ended.stderr
     assert "choose another address with --admin-bind, or none" in ended.stderr

@@ -8,9 +8,11 @@ import signal
 import time
 from pathlib import Path
 
+import httpx2
+
 from sage_edge.core.settings import default_of
-from tests.e2e.observe.support import Figures, observed_edge
-from tests.kit.edge import WAIT_SECONDS
+from tests.e2e.observe.support import GATEWAY, Figures, observed_edge
+from tests.kit.edge import PROJECT, WAIT_SECONDS, clean_environment, edge_command, running_process
 from tests.kit.eventually import eventually
 
 REQUESTS = 60
@@ -56,6 +58,24 @@ def test_two_workers_figures_add_up_and_outlive_a_worker() -> None:
             client.get("/scope")
         wait_for_requests(url, REQUESTS + 1)
         assert edge.stop() == 0
+
+
+def test_a_configuration_without_pages_leaves_the_figures_of_those_that_the_supervisor_keeps(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    common = f'bind = "127.0.0.1:0"\nadmin_bind = "none"\nworkers = 1\ngateway = "{GATEWAY[1]}"\n'
+    file.write_text(common + 'metrics_bind = "127.0.0.1:0"\n')
+    command = edge_command("serve", "--config", str(file))
+    with running_process(command, cwd=PROJECT, env=clean_environment()) as (process, output, log):
+        gateway, metrics = (output.wait_for(rf"{title} +(http://\S+)")[1] for title in ("listening", "metrics"))
+        log.wait_for("worker ready")
+        file.write_text(common + 'metrics_bind = "none"\n')
+        process.send_signal(signal.SIGUSR2)
+        log.wait_for(r"\[info\] stopped .*worker=1")
+        httpx2.get(f"{gateway}/scope", trust_env=False)
+        wait_for_requests(metrics, 1)
+        assert Figures(metrics).sum("phase", phase="ready") == 1
+        process.terminate()
+        assert process.wait(WAIT_SECONDS) == 0
 
 
 def test_workers_share_a_log_file_that_is_rotated(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
+    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -160,6 +161,57 @@ def test_an_answer_that_the_application_does_not_end_is_reset() -> None:
     answer = client.answer(stream_id)
     assert (answer.has_ended, answer.reset_code) == (False, INTERNAL_ERROR)
     assert client.connection.is_idle
+
+
+@pytest.mark.parametrize("ended_by", ["end", "content-length"])
+def test_what_was_sent_of_an_answer_that_is_cut_comes_before_the_reset(ended_by: str) -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask()
+    exchange.write(start(200, (b"content-length", b"9")))
+    exchange.write(body(b"error: ", more=True))
+    if ended_by == "content-length":
+        with pytest.raises(ValueError, match="longer"):
+            exchange.write(body(b"out of memory", more=True))
+    else:
+        client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (answer.body, answer.has_ended, answer.reset_code) == (b"error: ", False, INTERNAL_ERROR)
+    assert exchange.passed_on_bytes == len(b"error: ")
+    assert client.connection.is_idle
+    assert client.host.account.buffered_bytes == 0
+
+
+def test_what_was_sent_of_an_answer_that_is_cut_waits_for_its_clients_window_and_for_nobody_else() -> None:
+    client = HTTP2Client()
+    stream_id, exchange = client.ask(body=b"", end=False)
+    exchange.write(start())
+    exchange.write(body(bytes(100_000), more=True))
+    client.connection.end(exchange)
+    answer = client.answer(stream_id)
+    assert (len(answer.body), answer.reset_code) == (65_535, None)
+    client.send(data_frame(stream_id, b"more of the request"))  # may come; is nobody's
+    assert exchange.is_client_gone
+    assert not client.connection.is_idle
+    client.credit(stream_id, 100_000)
+    answer = client.answer(stream_id)
+    assert (len(answer.body), answer.has_ended, answer.reset_code) == (100_000, False, INTERNAL_ERROR)
+    assert client.host.account.buffered_bytes == 0
+    client.send(data_frame(stream_id, b"late"))
+    assert client.goaway_code() is None
+
+
+def test_a_client_that_does_not_take_what_was_sent_of_a_cut_answer_is_not_waited_for() -> None:
+    client = HTTP2Client(stall_seconds=30.0)
+    stream_id, exchange = client.ask()
+    exchange.write(start())
+    exchange.write(body(bytes(100_000), more=True))
+    client.connection.end(exchange)
+    client.take()
+    client.wait(5.0)
+    client.wait(31.0)
+    assert client.answer(stream_id).reset_code == CANCEL
+    assert client.connection.is_idle
+    assert client.host.account.buffered_bytes == 0
 
 
 def test_a_request_that_is_never_answered_is_reset() -> None:

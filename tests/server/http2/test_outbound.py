@@ -154,17 +154,30 @@ def test_answers_to_pings_go_before_data() -> None:
     assert client.take(is_once=True)[0].kind == PING
 
 
-def test_a_reset_goes_before_the_data_of_others_and_ends_its_own() -> None:
+def test_a_reset_goes_before_the_data_of_others_where_nothing_waits_on_its_stream() -> None:
     client = wide_client()
     cut, exchange = client.ask()
     exchange.write(start())
-    exchange.write(body(bytes(2**20), more=True))
     respond(client.ask()[1], bytes(2**20))
     client.take(is_once=True)
     client.connection.end(exchange)
     frames = client.take()
     assert (frames[0].kind, frames[0].stream_id) == (RST_STREAM, cut)
     assert all(one.stream_id != cut for one in frames[1:])
+
+
+def test_a_cut_answer_takes_its_turns_and_its_reset_comes_behind_it() -> None:
+    client = wide_client()
+    cut, exchange = client.ask()
+    exchange.write(start())
+    exchange.write(body(bytes(100_000), more=True))
+    respond(client.ask()[1], bytes(100_000))
+    client.connection.end(exchange)
+    frames = [one for one in client.take() if one.kind in (DATA, RST_STREAM)]
+    assert {one.stream_id for one in frames[:2]} == {cut, cut + 2}
+    own = [one for one in frames if one.stream_id == cut]
+    assert [one.kind for one in own] == [DATA] * (len(own) - 1) + [RST_STREAM]
+    assert sum(len(one.payload) for one in own[:-1]) == 100_000
 
 
 def test_an_applications_memory_is_not_kept_once_it_is_written() -> None:
