@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -42,7 +41,7 @@ from sage_edge.core.report import (
 from sage_edge.core.setting_groups import DEVELOPMENT_CERTIFICATES
 from sage_edge.help import DefaultServeGroup, SettingsCommand
 from sage_edge.options import with_settings
-from sage_edge.server.early_signals import EarlySignals, ignore_ending_signals
+from sage_edge.server.early_signals import EarlySignals, ignore_signals
 from sage_edge.server.forked_children import leave_signals_to_parent
 from sage_edge.server.left_running import EXIT_SECONDS, TELL_SECONDS, tell_left_running, terminate_processes
 
@@ -89,7 +88,7 @@ def _begin_end(code: int) -> None:
 
     That is for threads that are begun now: the interpreter begins none while it waits for others.
     """
-    ignore_ending_signals()
+    ignore_signals()
     _end_later(EXIT_SECONDS - TELL_SECONDS, code, tell_left_running, terminate_processes)
     _end_later(EXIT_SECONDS, code, terminate_processes)
     for stream in (sys.stdout, sys.stderr):
@@ -184,9 +183,6 @@ def _root(
 @with_settings
 def serve(configuration: Configuration) -> None:
     """Serve the gateway and the health endpoints (the default command)."""
-    # They may come at any time, and end nothing. A handler, and not SIG_IGN, which a gateway's children would inherit.
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, lambda *_: None)
     leave_signals_to_parent()
     early_signals = EarlySignals()
     # What serves is imported by the commands that need it: the others answer sooner.

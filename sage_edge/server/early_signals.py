@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT: which of them is a second one, and what they do while nobody receives them.
+"""The edge's signals: which SIGTERM or SIGINT is a second one, and what all of them do while nobody receives them.
 
-That is before the edge's loop runs, and after it has. What they mean to an edge that serves is `server.run`'s and
-`server.supervisor`'s.
+That is before the edge's loop runs, and after it has. What they mean to an edge that serves is `server.run`'s,
+`server.hang_up`'s and `server.supervisor`'s.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+NOT_ENDING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What asks something of an edge that serves, and nothing of any other."""
 REPEAT_SECONDS = 0.3
 """For how long after the first one others are the same: `timeout` signals its child and then the child's group, and
 what wraps a command on a terminal passes on the interrupt that the terminal has sent to all. Far longer than between
@@ -43,12 +45,12 @@ class RepeatedSignals:
 
 
 class EarlySignals:
-    """Handles these signals from here on, for the main thread.
+    """Handles the edge's signals from here on, for the main thread.
 
-    From `begin_to_prepare` until `begin_to_serve` they raise `EndedBySignal`: nothing has been served that could be
-    finished. Before that they are kept for it, and afterwards for the loop, which has them delivered once it receives
-    signals. After the loop they are kept and do nothing, since the process ends already, with an exit code that is not
-    to be the signal's.
+    SIGTERM and SIGINT raise `EndedBySignal` from `begin_to_prepare` until `begin_to_serve`: nothing has been served
+    that could be finished. Before that they are kept for it, and afterwards for the loop, which has them delivered once
+    it receives signals. After the loop they are kept and do nothing, since the process ends already, with an exit code
+    that is not to be the signal's. The others do nothing where no loop receives them.
     """
 
     def __init__(self) -> None:
@@ -57,9 +59,11 @@ class EarlySignals:
         self._repeated = RepeatedSignals()
         for number in ENDING:
             signal.signal(number, self._handle)
+        for number in NOT_ENDING:  # a handler, and not SIG_IGN, which a gateway's children would inherit
+            signal.signal(number, lambda *_: None)
 
     def begin_to_prepare(self) -> None:
-        """Raise them; called once the log can tell of it.
+        """Raise SIGTERM and SIGINT; called once the log can tell of it.
 
         Raises:
             EndedBySignal: one has come already.
@@ -85,8 +89,8 @@ class EarlySignals:
             raise EndedBySignal(self._kept.name)
 
 
-def ignore_ending_signals() -> None:
+def ignore_signals() -> None:
     """For the very end: the interpreter puts handlers of Python's back to what ends a process."""
     if threading.current_thread() is threading.main_thread():  # no other may, nor meets a signal
-        for number in ENDING:
+        for number in ENDING + NOT_ENDING:
             signal.signal(number, signal.SIG_IGN)

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Iterable
 from weakref import WeakSet
 
+from sage_edge.server.early_signals import NOT_ENDING
+
 _sockets: WeakSet[socket.socket] = WeakSet()
 
 
@@ -40,7 +42,7 @@ def _close_sockets() -> None:
 def _drop_signals() -> None:
     signal.set_wakeup_fd(-1)  # the parent's, which its loop reads
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, *NOT_ENDING):
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which programs that it starts would inherit
 
 

@@ -1,7 +1,8 @@
 """What a gateway has left running when its process ends, and the interpreter would wait for without limit.
 
 That are threads that are no daemons, those of executors among them, and processes of `multiprocessing`'s. Processes
-that it has started otherwise go on, as they would without the edge.
+that it has started otherwise are left alone here, and go on without the edge. Those in a worker's process group do not:
+`server.worker_process` kills what is left of it.
 """
 
 from __future__ import annotations

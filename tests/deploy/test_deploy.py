@@ -165,6 +165,17 @@ def test_the_service_has_longer_to_start_and_to_end_than_the_edge_may_take() -> 
     assert int(service["TimeoutStopSec"]) >= drain + latest_end_seconds()
 
 
+def test_what_the_guides_have_the_service_write_it_may_write() -> None:
+    """With `ProtectSystem=strict` that is what the unit names, and nothing else of `/var`."""
+    service = read_unit("sage-edge.service")["Service"]
+    assert service["ProtectSystem"] == "strict"
+    roots = {"CacheDirectory": "/var/cache", "LogsDirectory": "/var/log", "StateDirectory": "/var/lib"}
+    writable = {Path(root, service[name]) for name, root in roots.items() if name in service}
+    named = {Path(path) for path in re.findall(r"/var/[\w./-]+", GUIDE + (DEPLOY / "README.md").read_text())}
+    assert len(named) > 1
+    assert [path for path in named if not writable & {path, *path.parents}] == []
+
+
 def test_the_socket_is_the_port_the_edge_would_listen_on_itself() -> None:
     assert read_unit("sage-edge.socket")["Socket"]["ListenStream"] == str(default_of("port"))
     assert read_unit("sage-edge.service")["Unit"]["Requires"] == "sage-edge.socket"

@@ -5,6 +5,8 @@ Each edge's pipes are read to their end, which is that of whatever the gateway h
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,12 @@ JOB = "pool = ThreadPoolExecutor(1, 'tokenizer')\npool.submit(work)\n"
 PROCESS = "fork.Process(target=work, name='model').start()\n"
 PROCESS_JOB = "pool = ProcessPoolExecutor(1, fork)\npool.submit(work)\n"
 HANDLER = "atexit.register(work)\n"
+PROGRAM = """
+import subprocess
+
+script = "trap 'echo told to end; exit' TERM; echo going on; for _ in $(seq 300); do sleep 0.1; done"
+print("program", subprocess.Popen(["sh", "-c", script]{options}).pid, flush=True)
+"""
 FAULT = "raise RuntimeError('no model file')\n"
 
 LEFT = r"\[error\] what the gateway has left running does not end and is left behind "
@@ -94,3 +102,26 @@ def test_what_ends_in_time_is_waited_for(tmp_path: Path) -> None:
         assert edge.stop() == 0
         assert edge.output.wait_for_end().endswith("finished\nflushed\n")
     assert "is left behind" not in edge.log.text
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [("", ()), (", start_new_session=True", ("--workers", "1"))],
+    ids=["one process", "a worker, in a session of its own"],
+)
+def test_another_program_goes_on(tmp_path: Path, options: str, workers: tuple[str, ...]) -> None:
+    (tmp_path / "working.py").write_text(WORKING + PROGRAM.format(options=options))
+    with running_edge("--gateway", "working:app", *workers, cwd=tmp_path) as edge:
+        pid = int(edge.output.wait_for(r"program (\d+)")[1])
+        edge.output.wait_for("going on")
+        assert edge.stop() == 0
+        os.kill(pid, signal.SIGTERM)
+        edge.output.wait_for("told to end")
+
+
+def test_another_program_in_a_workers_process_group_is_killed_with_it(tmp_path: Path) -> None:
+    (tmp_path / "working.py").write_text(WORKING + PROGRAM.format(options=""))
+    with running_edge("--gateway", "working:app", "--workers", "1", cwd=tmp_path) as edge:
+        edge.output.wait_for("going on")
+        assert edge.stop() == 0
+        assert "told to end" not in edge.output.wait_for_end()

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT end the edge with its documented exit code at any time: as it is prepared, and at its very end."""
+"""Signals at any time: SIGTERM and SIGINT end the edge with its documented exit code, and no other ends or changes it.
+
+That is as it is prepared, and at its very end.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_edge.server.early_signals import ENDING, NOT_ENDING
 from sage_edge.server.worker_link import VARIABLE, Inheritance
 from tests.kit.edge import WAIT_SECONDS, Output, clean_environment, edge_command, run_edge, running_edge
 
@@ -98,7 +102,7 @@ def test_a_signal_that_a_module_swallows_ends_the_edge_as_soon_as_it_can(tmp_pat
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Signals, workers: tuple[str, ...]) -> None:
     own = ["--host", "127.0.0.1", "--port", "0", "--metrics-bind", "none", "--admin-bind", "none"]
     command = [sys.executable, "-c", IMPORTING.format(name=number.name), "serve", *own, *workers]
@@ -108,6 +112,7 @@ def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Sign
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("number", ENDING)
 def test_a_worker_that_a_signal_ends_as_it_is_imported_says_which_it_is() -> None:
     supervisors, workers = socket.socketpair()
     with supervisors, workers:
@@ -180,13 +185,13 @@ def test_a_signal_that_comes_twice_is_no_second_one(tmp_path: Path, workers: tup
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [*ENDING, *NOT_ENDING])
 def test_signals_in_any_number_do_not_change_the_exit_code(
     tmp_path: Path, workers: tuple[str, ...], number: signal.Signals
 ) -> None:
     (tmp_path / "lingering.py").write_text(LINGERING)
     with running_edge("--gateway", "lingering:app", *workers, cwd=tmp_path) as edge:
-        edge.process.send_signal(number)
+        edge.process.send_signal(number if number in ENDING else signal.SIGTERM)
         edge.output.wait_for("shutting down")
         while edge.process.poll() is None:
             edge.process.send_signal(number)

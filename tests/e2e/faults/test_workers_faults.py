@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -27,6 +27,10 @@ pytestmark = pytest.mark.usefixtures("unmeasured_workers")
 GATEWAY = ("--gateway", "tests.e2e.faults.gateway:app", "--metrics-bind", "127.0.0.1:0")
 COUNT = 200
 """Of a stream that lasts some four seconds."""
+NOTICED_SECONDS = 2.0
+"""Until another is started in the place of a worker that has died: some 0.1 where all is idle, 0.5 where nothing is."""
+START_SECONDS = 3.0
+"""Twice what a worker with this gateway takes to start, where it need not wait for a processor."""
 
 
 @contextmanager
@@ -55,30 +59,34 @@ def read_stream(edge: Edge, has_begun: threading.Event, http2: bool) -> tuple[in
     return pid, body, False
 
 
-def start_seconds(edge: Edge, worker: int) -> float:
-    """How long the first process in a place took to start, by the log."""
-    began_at, ready_at = (
-        datetime.fromisoformat(edge.log.wait_for(rf"^(\S+) .*worker {what} .*worker={worker} ")[1])
-        for what in ("started", "ready")
-    )
-    return (ready_at - began_at).total_seconds()
+def logged_at(edge: Edge, what: str, pid: int) -> datetime:
+    """When something was said of a worker."""
+    return datetime.fromisoformat(edge.log.wait_for(rf"^(\S+) .*worker {what} .*pid={pid}\b")[1])
 
 
-def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replaced_in_two_seconds() -> None:
+def seconds_waited_for_processor(pid: int) -> float:
+    """How long a process's threads could have run, and others had the processors."""
+    return sum(int(path.read_text().split()[1]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def test_a_killed_worker_cuts_its_own_streams_visibly_and_no_other_and_is_replaced_at_once() -> None:
     with running_workers() as edge, ThreadPoolExecutor(12) as threads, edge.client() as unused:
         begun = [threading.Event() for _ in range(12)]
         streams = [threads.submit(read_stream, edge, event, bool(n % 2)) for n, event in enumerate(begun)]
         assert all(event.wait(WAIT_SECONDS) for event in begun)
         victim = find_pid(edge, 1)
-        killed_at = time.monotonic()
+        killed_at = datetime.now(UTC)
         os.kill(victim, signal.SIGKILL)
         edge.log.wait_for(rf"worker ended .*worker=1 pid={victim} reason='signal SIGKILL'")
         statuses = []
         while find_pid(edge, 1) == victim:
             with edge.client() as client:  # of its own: the other worker's
                 statuses.append(client.get("/readyz").status_code)
-        replaced_seconds = time.monotonic() - killed_at
-        assert replaced_seconds < 2 + max(1, 2 * start_seconds(edge, 1))  # a busy machine's allowance
+        new = find_pid(edge, 1)
+        others_seconds = seconds_waited_for_processor(new)  # what a busy machine adds to a start
+        started_at, ready_at = logged_at(edge, "started", new), logged_at(edge, "ready", new)
+        assert (started_at - killed_at).total_seconds() < NOTICED_SECONDS
+        assert (ready_at - started_at).total_seconds() - others_seconds < START_SECONDS
         assert set(statuses) <= {200}
         seen = [stream.result() for stream in streams]
         cut = [(body, is_cut) for pid, body, is_cut in seen if pid == victim]
