@@ -189,7 +189,7 @@ class HTTP2Connection:
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
-        self._exchanges.end(exchange)
+        exchange.end()
 
     def let_go(self) -> None:
         """Nothing more is asked of it: its codec, which calls it back, is left to itself."""

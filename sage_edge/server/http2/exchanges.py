@@ -8,7 +8,7 @@ from sage_edge.app.asgi import error_answer
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
-from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR
+from sage_edge.core.limits import MAX_FIELDS
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Host
@@ -32,7 +32,7 @@ BODY_TOO_LARGE = "The request's body is too large."
 
 
 class Exchanges:
-    """One connection's: those whose applications run, and those that are about to begin.
+    """One connection's: those that are about to begin, and what comes for those that have.
 
     Args:
         host: the connection's shell.
@@ -47,7 +47,6 @@ class Exchanges:
         self._out = out
         self._window = window
         self._new: list[Exchange] = []
-        self._running = 0
 
     @property
     def has_new(self) -> bool:
@@ -63,15 +62,9 @@ class Exchanges:
         new, self._new = self._new, []
         for exchange in new:
             if not exchange.is_client_gone:
-                self._running += 1
                 self._host.run_exchange(exchange)
             else:
                 note_unbegun(self._host, exchange)  # no layer tells of it
-
-    def end(self, exchange: Exchange) -> None:
-        """The application has ended."""
-        self._running -= 1
-        exchange.end()
 
     def open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
         """A request on a new stream.
@@ -80,15 +73,9 @@ class Exchanges:
             BudgetFault: too many of them are none.
         """
         host, streams = self._host, self._streams
-        limits = host.limits
-        reason = ""
-        if len(streams) >= limits.max_streams:
-            reason = "too many streams"
-        elif self._running >= RUNNING_FACTOR * limits.max_streams:
-            reason = "too many applications still run"
-        if reason:
+        if len(streams) >= host.limits.max_streams:
             host.metrics.limits_exceeded.add("streams")
-            self._note_refusal(stream_id, fields, None, reason)
+            self._note_refusal(stream_id, fields, None, "too many streams")
             if streams.is_limit_known:
                 streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             else:
