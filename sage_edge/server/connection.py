@@ -12,32 +12,26 @@ import itertools
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import trio
 
-from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange, is_health
 from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
-from sage_edge.core.forwarded import TrustedProxies
-from sage_edge.core.limits import Limits
 from sage_edge.core.logger import EdgeLogger
-from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
-from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
-from sage_edge.server.fairness import Fairness, Share
-from sage_edge.server.flusher import Flusher
+from sage_edge.server.fairness import Share
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.opening import Opening
 from sage_edge.server.outgoing import Outgoing
 from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
+from sage_edge.server.service import Service
 from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext, Transport
 
 log = EdgeLogger(__name__)
@@ -46,29 +40,6 @@ LINGER_SECONDS = 2.0
 """How long more of what a client still sends is awaited, and discarded, before a connection is closed on it."""
 
 _identifiers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What all connections of a worker share.
-
-    Attributes:
-        application: the stack.
-        limits: of each.
-        tls: chooses what a client is shown; None for plaintext.
-        flusher: writes for them.
-        fairness: between their clients.
-        metrics: where what happens is counted.
-        balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
-    """
-
-    application: ASGIApplication
-    limits: Limits
-    tls: ContextChooser | None
-    flusher: Flusher
-    fairness: Fairness
-    metrics: Metrics
-    balancers: TrustedProxies | None = None
 
 
 class Connection:
