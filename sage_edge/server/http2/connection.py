@@ -70,7 +70,7 @@ class HTTP2Connection:
             )
         )
         self._window = ReceiveWindow(self._out, limits.connection_window_bytes)
-        self._exchanges = Exchanges(host, self._streams, self._out, self._window)
+        self._exchanges = Exchanges(host, self._streams, self._out, self._window, self._budgets)
 
     # The shell's side: `ConnectionProtocol`.
 

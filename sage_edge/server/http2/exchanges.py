@@ -12,6 +12,7 @@ from sage_edge.core.limits import MAX_FIELDS
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Host
+from sage_edge.server.http2.budgets import FrameBudgets, Kind
 from sage_edge.server.http2.frames import ErrorCode
 from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
@@ -39,13 +40,17 @@ class Exchanges:
         streams: of the connection.
         out: what it writes.
         window: its own, for what the client sends.
+        budgets: which requests that are refused count against.
     """
 
-    def __init__(self, host: Host, streams: Streams, out: Outbound, window: ReceiveWindow) -> None:
+    def __init__(
+        self, host: Host, streams: Streams, out: Outbound, window: ReceiveWindow, budgets: FrameBudgets
+    ) -> None:
         self._host = host
         self._streams = streams
         self._out = out
         self._window = window
+        self._budgets = budgets
         self._new: list[Exchange] = []
 
     @property
@@ -80,6 +85,7 @@ class Exchanges:
                 streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             else:
                 streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
+                self._budgets.spend(Kind.REFUSAL, host.clock())
             return
         if host.account.is_exhausted and not _asks_for_health(fields):
             host.metrics.limits_exceeded.add("buffered_bytes")
@@ -99,7 +105,7 @@ class Exchanges:
                 body = b""  # the head is as a GET's (RFC 9110 section 9.3.2)
             field = self._note_refusal(stream_id, fields, refused.status, refused.detail, sent_bytes=len(body))
             streams.add(stream)
-            _answer(stream, refused.status, [*answer, field], body)
+            self._answer(stream, refused.status, [*answer, field], body)
             return
         streams.add(stream)
         stream.exchange = exchange
@@ -198,8 +204,15 @@ class Exchanges:
         exchange.sent_bytes = len(body)
         stream.exchange = None  # what follows is nobody's
         stream.drop_unread()
-        _answer(stream, status, answer, body)
         exchange.lose_client(Cause.REFUSED)
+        self._answer(stream, status, answer, body)
+
+    def _answer(self, stream: Stream, status: HTTPStatus, fields: list[Field], body: bytes) -> None:
+        """Answer without an application."""
+        stream.start(status, complete_fields(fields), is_last=not body)
+        if body:
+            stream.write(body, is_last=True)
+        self._budgets.spend(Kind.REFUSAL, self._host.clock())
 
     def _note_refusal(
         self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str, *, sent_bytes: int = 0
@@ -213,13 +226,6 @@ class Exchanges:
 def _asks_for_health(fields: list[Field]) -> bool:
     """Whether a balancer asks how the edge is, which its other clients do not change."""
     return any(name == b":path" and value in HEALTH_PATHS for name, value in fields)
-
-
-def _answer(stream: Stream, status: HTTPStatus, fields: list[Field], body: bytes) -> None:
-    """Answer without an application."""
-    stream.start(status, complete_fields(fields), is_last=not body)
-    if body:
-        stream.write(body, is_last=True)
 
 
 def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: bool) -> Exchange:
