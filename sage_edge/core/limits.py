@@ -9,10 +9,6 @@ MAX_FIELDS = 100
 STALL_PROGRESS_BYTES = 4096
 """Less than this, in the stall limit, is no progress: a client that takes a byte at a time."""
 
-RUNNING_FACTOR = 2
-"""So many times the streams that an HTTP/2 connection may have open, its applications may run: a stream that is reset
-makes room for the next at once, and its application has its grace period to end."""
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -32,7 +32,7 @@ HANDSHAKE_FAILURES = (
     "other",
 )
 """Why a TLS handshake is not completed."""
-LIMITS = ("streams", "buffered_bytes", "reset", "ping", "settings", "priority", "empty", "window_update")
+LIMITS = ("streams", "buffered_bytes", "reset", "refusal", "ping", "settings", "priority", "empty", "window_update")
 """Of an HTTP/2 connection: the bounds of what is open and waits, and the budgets of frames."""
 PROTOCOL_ERRORS = (
     ("proxy", "malformed_header"),

@@ -284,7 +284,9 @@ class BudgetSettings(BaseModel):
         "exceeds a budget is closed with GOAWAY.",
     )
     max_resets: Count = Field(
-        400, description="Budget of streams that the client resets, or that its errors make the edge reset."
+        400,
+        description="Budget of streams that the client resets, or that its errors make the edge reset. Requests that "
+        "the edge refuses with an answer, such as those with an invalid path, have a budget five times as large.",
     )
     max_pings: Count = Field(400, description="Budget of PING and GOAWAY frames.")
     max_settings: Count = Field(100, description="Budget of SETTINGS frames.")

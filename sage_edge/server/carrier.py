@@ -68,6 +68,8 @@ class Host(Protocol):
         is_tls: whether the connection is encrypted.
         tls: what the ASGI TLS extension says of it; None where it is not, or not yet.
         new_event: makes what exchanges wait for.
+        has_time: whether there is time to go on with what was read; otherwise that is to `go_on_later`. Asked between
+            pieces of work that each take little.
     """
 
     limits: Limits
@@ -78,12 +80,16 @@ class Host(Protocol):
     is_tls: bool
     tls: Mapping[str, Any] | None
     new_event: Callable[[], Event]
+    has_time: Callable[[], bool]
 
     def clock(self) -> float:
         """Seconds of a monotonic clock."""
 
     def run_exchange(self, exchange: Exchange) -> None:
         """Run the application for an exchange."""
+
+    def go_on_later(self, step: Callable[[], None]) -> None:
+        """Call back when there is time again. Nothing more is read before that, nor is the client's end told."""
 
     def become_http2(self, data: bytes) -> None:
         """Go on with HTTP/2, with these bytes first."""

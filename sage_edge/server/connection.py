@@ -12,32 +12,27 @@ import itertools
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import trio
 
-from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import Event, Exchange, is_health
 from sage_edge.app.log_context import bind_log_fields
 from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
-from sage_edge.core.forwarded import TrustedProxies
-from sage_edge.core.limits import Limits
 from sage_edge.core.logger import EdgeLogger
-from sage_edge.core.metric_families import Metrics
 from sage_edge.server.carrier import ConnectionProtocol
-from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.client_socket import ClientSocket
-from sage_edge.server.fairness import Fairness, Share
-from sage_edge.server.flusher import Flusher
+from sage_edge.server.fairness import Share
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.http2.connection import HTTP2Connection
 from sage_edge.server.opening import Opening
 from sage_edge.server.outgoing import Outgoing
+from sage_edge.server.postponed_work import PostponedWork
 from sage_edge.server.refusal import note_unbegun
 from sage_edge.server.running_applications import RunningApplications
+from sage_edge.server.service import Service
 from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext, Transport
 
 log = EdgeLogger(__name__)
@@ -46,29 +41,6 @@ LINGER_SECONDS = 2.0
 """How long more of what a client still sends is awaited, and discarded, before a connection is closed on it."""
 
 _identifiers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What all connections of a worker share.
-
-    Attributes:
-        application: the stack.
-        limits: of each.
-        tls: chooses what a client is shown; None for plaintext.
-        flusher: writes for them.
-        fairness: between their clients.
-        metrics: where what happens is counted.
-        balancers: whose connections begin with a header of the PROXY protocol; None where nobody's do.
-    """
-
-    application: ASGIApplication
-    limits: Limits
-    tls: ContextChooser | None
-    flusher: Flusher
-    fairness: Fairness
-    metrics: Metrics
-    balancers: TrustedProxies | None = None
 
 
 class Connection:
@@ -88,6 +60,8 @@ class Connection:
         self.metrics = service.metrics
         self.account = account
         self._share = Share(service.fairness, account)
+        self._postponed = PostponedWork(self._share)
+        self.has_time = self._share.has_time
         self._socket = ClientSocket(sock, self._share)
         self.client = self._socket.client
         self.server = self._socket.server
@@ -172,6 +146,16 @@ class Connection:
         else:
             self._share.start_later(partial(self._start, exchange))
 
+    def go_on_later(self, step: Callable[[], None]) -> None:
+        """Do something in a later turn, and read no more before that is done."""
+        if self._postponed.add(step):
+            self._context.run(self._nursery.start_soon, self._go_on)  # it may be asked for in another task
+
+    async def _go_on(self) -> None:
+        await self._postponed.run()
+        if self._resumed is not None:
+            self._resumed.set()
+
     def _start(self, exchange: Exchange) -> None:
         if not exchange.is_client_gone:
             exchange.has_begun = True
@@ -242,7 +226,7 @@ class Connection:
 
     def end_if_idle(self) -> None:
         """End at once if no request is in flight: its descriptor is needed."""
-        if self._has_protocol and self._protocol.is_idle and not self._has_output:
+        if self._has_protocol and self._protocol.is_idle and self._postponed.is_empty and not self._has_output:
             self.drain()
             self.flush()
             self.cut()
@@ -276,13 +260,13 @@ class Connection:
             if data and not self._is_ending:
                 self._protocol.receive(data)
             self._share.end()
-            if has_ended:
-                await self._write_last()
-                return
-            while not self._can_read():
+            while not (self._postponed.is_empty if has_ended else self._can_read()):
                 self._resumed = trio.Event()
                 await self._resumed.wait()
                 self._resumed = None
+            if has_ended:
+                await self._write_last()
+                return
             data = await self._socket.receive()
             data, has_ended = self._transport.receive(data)
             if self._is_ending:
@@ -291,7 +275,7 @@ class Connection:
                 self.wake()
 
     def _can_read(self) -> bool:
-        has_room = self._transport.answer_bytes < UNSENT_LIMIT_BYTES
+        has_room = self._postponed.is_empty and self._transport.answer_bytes < UNSENT_LIMIT_BYTES
         return self._is_ending or (has_room and self._protocol.may_read)
 
     @property
@@ -301,7 +285,9 @@ class Connection:
     async def _write_last(self) -> None:
         """The client has ended its side, and may still read what was answered."""
         self._has_input_ended = True
+        await self._share.begin()
         self._protocol.end_input()
+        self._share.end()
         if self._has_output:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
@@ -335,7 +321,7 @@ class Connection:
             self.cut()
             return
         if self._resumed is not None:
-            if self._socket.has_hung_up:
+            if self._socket.has_hung_up and self._postponed.is_empty:
                 self._protocol.end_input()  # behind what is not read
             self.wake()  # others of its address may have made room
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
@@ -344,7 +330,9 @@ class Connection:
 
     def _lose(self) -> None:
         if self._has_protocol:
+            self._share.begin_at_once()  # for what came last
             self._protocol.lose(self._cause)
+            self._share.end()
 
     def _linger(self) -> None:
         """More of a body came, to discard: who sends one may look for its answer only behind it."""

@@ -121,6 +121,10 @@ class Fairness:
     def _has_had_share(self, account: ClientAccount) -> bool:
         return account.turn == self._turn and account.spent_seconds > SHARE_SECONDS
 
+    def left_seconds(self, account: ClientAccount) -> float:
+        """What the address has left of its share of this turn."""
+        return SHARE_SECONDS - account.spent_seconds if account.turn == self._turn else SHARE_SECONDS
+
     def _begin_turn(self, account: ClientAccount) -> None:
         account.turn = self._turn
         account.spent_seconds = 0.0
@@ -159,12 +163,22 @@ class Share:
         self._account = account
         self._clock = clock
         self._began_at = 0.0
+        self._ends_at = 0.0
         self.read_bytes = FIRST_READ_BYTES
 
     async def begin(self) -> None:
         """Wait for the connection's turn; from here on its work is timed."""
         await self._fairness.wait(self._account)
+        self.begin_at_once()
+
+    def begin_at_once(self) -> None:
+        """The same for what cannot wait, and has only as much time as is left."""
         self._began_at = self._clock()
+        self._ends_at = self._began_at + self._fairness.left_seconds(self._account)
+
+    def has_time(self) -> bool:
+        """Whether the connection's work may go on; otherwise, and outside of its turns, it is for a later one."""
+        return self._clock() < self._ends_at
 
     def may_start(self) -> bool:
         """Whether the connection may start something now, which then counts."""
@@ -179,8 +193,9 @@ class Share:
         self._fairness.start_later(self._account, start)
 
     def end(self) -> None:
-        """What was read is dealt with."""
+        """What was read is dealt with, or is to be in a later turn."""
         seconds = self._clock() - self._began_at
+        self._ends_at = 0.0
         self._fairness.charge(self._account, seconds)
         if seconds > DEAR_SECONDS:
             self.read_bytes = max(LEAST_READ_BYTES, self.read_bytes // 2)

@@ -17,7 +17,7 @@ from sage_edge.server.websocket_session import WebSocketSession, read_close
 LAST_MESSAGES_BYTES = 256 * 1024
 """How much of what a client said before it left its application still gets, whether it keeps up or not."""
 DECODED_BYTES = 4096
-"""How much is inflated at once, since each byte may hold a thousand."""
+"""How much is decoded at once: deflated, each byte may hold a thousand, and each six may be a frame of nothing."""
 CLOSED_GRACE_SECONDS = 60.0
 """How long an application has for what it still has to do, once its client has closed with a word."""
 GOING_AWAY_CLOSE = 1001
@@ -43,6 +43,7 @@ class WebSocketExchange(AnsweringExchange):
 
     def __init__(self, scope: Scope, host: Host, carrier: Carrier, offer: WebSocketOffer) -> None:
         super().__init__(scope, host.new_event, carrier)
+        self._host = host
         self._account = host.account
         self._metrics = host.metrics
         self._session = WebSocketSession(
@@ -52,6 +53,7 @@ class WebSocketExchange(AnsweringExchange):
         self._is_http2 = offer.key is None
         self._is_open = False
         self._has_closed = False  # END_STREAM, or its like, is written
+        self._has_input_ended = False
         self._is_client_closing = False
         self._undecoded: deque[bytes] = deque()
         self._uncredited_bytes = 0
@@ -100,8 +102,8 @@ class WebSocketExchange(AnsweringExchange):
         size_bytes = min(size_bytes, self._untaken_bytes)  # none is left once the application has ended
         self._untaken_bytes -= size_bytes
         self._account.buffered_bytes -= size_bytes
-        if self._untaken_bytes <= LOW_WATER_BYTES:
-            self._decode()
+        if self._undecoded and self._untaken_bytes <= LOW_WATER_BYTES:
+            self._host.go_on_later(self._decode)
 
     def deliver_body(self, data: bytes, *, is_last: bool) -> None:
         """Take bytes from the client."""
@@ -111,19 +113,13 @@ class WebSocketExchange(AnsweringExchange):
             self.received_bytes += len(data)
             self._undecoded.append(data)
             self._uncredited_bytes += len(data)
-            self._decode()
-        if is_last:
-            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
-            self._decode_last()
-            if not self._has_closed:
-                self._has_closed = True
-                self._carrier.write(b"", is_last=True)
-            self.lose_client()
+        self._has_input_ended = is_last
+        self._decode()
 
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone. What came before is delivered before that is."""
         if cause is Cause.CLIENT_LEFT:
-            self._decode_last()
+            self._decode_while_time(self._last_limit_bytes)
         self._undecoded.clear()
         self._account_for_partial(0)
         super().lose_client(cause)
@@ -149,6 +145,7 @@ class WebSocketExchange(AnsweringExchange):
             self._carrier.abort()
         self._account.buffered_bytes -= self._untaken_bytes
         self._untaken_bytes = 0
+        self._undecoded.clear()
         self._account_for_partial(0)
         self.finish()
         self._carrier = NO_CARRIER
@@ -181,9 +178,23 @@ class WebSocketExchange(AnsweringExchange):
         self.deliver({"type": "websocket.disconnect", "code": message.get("code") or 1000, "reason": ""})
         self._flush(is_last=True)
 
-    def _decode(self, limit_bytes: int = HIGH_WATER_BYTES) -> None:
-        """Read on, as long as no more than that waits for the application (a byte may hold a thousand)."""
+    def _decode(self) -> None:
+        """Go through what came, as far as the application keeps up, and to the end where nothing will follow it."""
+        limit_bytes = self._last_limit_bytes if self._has_input_ended else HIGH_WATER_BYTES
+        if not self._decode_while_time(limit_bytes):
+            self._host.go_on_later(self._decode)
+        elif self._has_input_ended and not self.is_client_gone:
+            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
+            if not self._has_closed:
+                self._has_closed = True
+                self._carrier.write(b"", is_last=True)
+            self.lose_client()
+
+    def _decode_while_time(self, limit_bytes: int) -> bool:
+        """Read on, as long as no more than that waits for the application; False where there was no time for it."""
         while self._undecoded and self._untaken_bytes <= limit_bytes and not self._is_client_closing:
+            if not self._host.has_time():
+                return False
             data = self._undecoded.popleft()
             if len(data) > DECODED_BYTES:
                 self._undecoded.appendleft(data[DECODED_BYTES:])
@@ -204,7 +215,7 @@ class WebSocketExchange(AnsweringExchange):
                     self.deliver(message)  # before the connection's own end, which says less
                     self._flush(is_last=True)
                     super().lose_client()
-                    return
+                    return True
                 size_bytes = received_cost_bytes(message)
                 self._untaken_bytes += size_bytes
                 self._account.buffered_bytes += size_bytes
@@ -214,14 +225,15 @@ class WebSocketExchange(AnsweringExchange):
         if not self._undecoded:
             size_bytes, self._uncredited_bytes = self._uncredited_bytes, 0
             self._carrier.credit(size_bytes)
+        return True
 
     def _account_for_partial(self, size_bytes: int) -> None:
         self._account.buffered_bytes += size_bytes - self._partial_bytes
         self._partial_bytes = size_bytes
 
-    def _decode_last(self) -> None:
-        if not self._account.is_exhausted:
-            self._decode(LAST_MESSAGES_BYTES)
+    @property
+    def _last_limit_bytes(self) -> int:
+        return HIGH_WATER_BYTES if self._account.is_exhausted else LAST_MESSAGES_BYTES
 
     def _flush(self, *, is_last: bool = False) -> None:
         data = self._session.take_output()

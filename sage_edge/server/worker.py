@@ -23,7 +23,7 @@ from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.metric_families import Metrics
 from sage_edge.server.certificate_set import ContextChooser
 from sage_edge.server.collector import Collector
-from sage_edge.server.connection import Connection, Service
+from sage_edge.server.connection import Connection
 from sage_edge.server.drain import Drain
 from sage_edge.server.fairness import Fairness
 from sage_edge.server.flusher import Flusher
@@ -35,6 +35,7 @@ from sage_edge.server.listener import (
     remove_paths,
     start_listening,
 )
+from sage_edge.server.service import Service
 from sage_edge.server.worker_link import WorkerLink
 
 log = EdgeLogger(__name__)

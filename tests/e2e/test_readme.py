@@ -21,11 +21,12 @@ from sage_edge.app.exchange import HIGH_WATER_BYTES
 from sage_edge.core.budgets import HEAD_COST_FACTOR, REQUEST_COST_BYTES, REQUESTS_FACTOR
 from sage_edge.core.configuration import read_configuration
 from sage_edge.core.exchange import WINDOW_BYTES
-from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR, STALL_PROGRESS_BYTES
+from sage_edge.core.limits import MAX_FIELDS, STALL_PROGRESS_BYTES
 from sage_edge.core.settings import Settings
 from sage_edge.core.supervision import GROWTH
 from sage_edge.server.ending import GATEWAY_SECONDS
 from sage_edge.server.fairness import MOST_EXPIRING, STARTS
+from sage_edge.server.http2.budgets import REFUSALS_FACTOR
 from sage_edge.server.http2.streams import EXHAUSTED_STALL_SECONDS
 from sage_edge.server.running_applications import PATIENT_WITH
 from tests.kit.edge import PROJECT, WAIT_SECONDS, Output, clean_environment, run_edge
@@ -131,7 +132,11 @@ def test_limits_are_those_of_the_code() -> None:
         in guide
     )
     assert f"streams at once on a connection ({limits.max_streams})" in guide
-    assert f"applications running for one connection ({RUNNING_FACTOR * limits.max_streams})" in guide
+    refusals = f"refuses with an answer ({REFUSALS_FACTOR * limits.max_resets:,})"
+    assert (
+        f"that are reset ({limits.max_resets} in {limits.budget_seconds:g} s), requests that the edge {refusals}"
+        in guide
+    )
     waits = (limits.handshake_seconds, limits.header_seconds, limits.body_seconds, limits.idle_seconds)
     assert "TLS handshake ({:g} s), head ({:g} s), body ({:g} s), idle connection ({:g} s)".format(*waits) in guide
     assert f"{WINDOW_BYTES // 1024} KiB may be under way" in guide

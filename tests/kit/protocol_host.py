@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -48,6 +48,8 @@ class FakeHost:
     Attributes:
         now: what its clock shows.
         exchanges: that were to be run, in order.
+        is_out_of_time: nothing goes on until `go_on` is called; otherwise there is all the time of the world.
+        postponed: what then waits, in order.
         wakes: how often it was woken, at once or later.
         late_wakes: how often later.
     """
@@ -63,6 +65,8 @@ class FakeHost:
         self.new_event: type[Event] = NeverEvent
         self.now = 1000.0
         self.exchanges: list[Exchange] = []
+        self.is_out_of_time = False
+        self.postponed: list[Callable[[], None]] = []
         self.wakes = 0
         self.late_wakes = 0
 
@@ -72,6 +76,22 @@ class FakeHost:
     def run_exchange(self, exchange: Exchange) -> None:
         exchange.has_begun = True
         self.exchanges.append(exchange)
+
+    def has_time(self) -> bool:
+        return not self.is_out_of_time
+
+    def go_on_later(self, step: Callable[[], None]) -> None:
+        if not self.is_out_of_time:
+            step()
+        elif step not in self.postponed:
+            self.postponed.append(step)
+
+    def go_on(self) -> bool:
+        """Do what waits, once, as in a turn of its own; whether there was something."""
+        steps, self.postponed = self.postponed, []
+        for step in steps:
+            step()
+        return bool(steps)
 
     def become_http2(self, data: bytes) -> None:
         raise AssertionError("it is HTTP/2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -16,16 +17,21 @@ from sage_edge.core.metric_families import Metrics
 from sage_edge.server import connection
 from sage_edge.server.connection import LINGER_SECONDS
 from sage_edge.server.drain import Drain
-from sage_edge.server.fairness import MOST_READ_BYTES
+from sage_edge.server.fairness import MOST_READ_BYTES, Share
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.transport import UNSENT_LIMIT_BYTES, Plaintext
 from sage_edge.server.worker import serve
 from tests.kit.captured_logs import captured_logs
-from tests.kit.http2_frames import PREFACE, settings_frame
+from tests.kit.http2_frames import PREFACE, get_fields, headers_frame, plain_block, settings_frame
 from tests.kit.protocol_host import default_limits
+from tests.kit.websocket_session import frame
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+WEBSOCKET = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 LONG_SECONDS = 600.0
 
 
@@ -206,3 +212,44 @@ async def test_no_more_is_read_while_what_tls_answers_by_itself_is_not_taken(
         with trio.move_on_after(5):
             await stream.send_all(bytes(50_000_000))
     assert 0 < EchoingTransport.most_bytes < UNSENT_LIMIT_BYTES + MOST_READ_BYTES
+
+
+@pytest.fixture
+def out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the time of every turn be over at every other question."""
+    answers = itertools.cycle([True, False])
+    monkeypatch.setattr(Share, "has_time", lambda _: next(answers))
+
+
+@pytest.mark.usefixtures("out_of_time")
+async def test_what_waits_for_later_turns_is_served_though_nothing_more_comes(clock: trio.testing.MockClock) -> None:
+    block = plain_block(get_fields())
+    stream_ids = range(1, 201, 2)
+    async with serving() as port, connected(port) as stream:
+        requests = b"".join(headers_frame(stream_id, block) for stream_id in stream_ids)
+        await stream.send_all(PREFACE + settings_frame() + requests)
+        data = b""
+        while data.count(b"\0\0\2\0\1") < len(stream_ids):  # a DATA frame of two bytes, the last
+            data += await stream.receive_some()
+            assert data
+
+
+@pytest.mark.usefixtures("out_of_time")
+async def test_a_client_that_leaves_behind_what_waits_has_said_all(clock: trio.testing.MockClock) -> None:
+    heard: list[str | None] = []
+    has_left = trio.Event()
+
+    async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            heard.append(message["text"])
+        has_left.set()
+
+    async with serving(listen) as port, connected(port) as stream:
+        await stream.send_all(WEBSOCKET)
+        await stream.receive_some()
+        await stream.send_all(frame(0x89) * 5000 + frame(0x81, b"last"))
+        await stream.send_eof()
+        await has_left.wait()
+    assert heard == ["last"]

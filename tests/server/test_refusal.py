@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sage_edge.core.limits import RUNNING_FACTOR
 from sage_edge.server.carrier import ConnectionProtocol
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.refusal import note_unbegun
@@ -207,20 +206,6 @@ def test_streams_that_are_too_many_are_told_and_are_no_breach(lines: Lines) -> N
     assert counts(client.host, "requests") == {("none", "2", "GET", "none"): 1}
     assert counts(client.host, "limits_exceeded") == {("streams",): 1}
     assert counts(client.host, "protocol_errors") == {}
-
-
-def test_applications_that_still_run_are_counted_though_their_streams_are_reset(lines: Lines) -> None:
-    client = HTTP2Client(max_streams=2)
-    for _ in range(RUNNING_FACTOR * 2):
-        stream_id, _ = client.ask()
-        client.send(reset_frame(stream_id, CANCEL))
-    extra = client.request(path=b"/extra")
-    assert client.answer(extra).reset_code == REFUSED_STREAM
-    (line,) = lines
-    assert (line["path"], line["reason"]) == ("/extra", "too many applications still run")
-    assert counts(client.host, "limits_exceeded") == {("streams",): 1}
-    client.connection.end(client.host.exchanges[0])
-    client.ask()
 
 
 def test_a_request_behind_the_last_goaway_is_told(lines: Lines) -> None:

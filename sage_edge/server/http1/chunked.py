@@ -14,6 +14,9 @@ MAX_EXTENSION_BYTES = 256
 FREE_EXTENSION_BYTES = 16 * 1024
 """What all extensions in a body may come to beyond the size of its data (section 7.1.1)."""
 
+MOST_CHUNKS = 1024
+"""In one piece of data: they may take a few milliseconds."""
+
 # Section 7.1.1 allows white space before an extension's semicolon; it is refused, as readers differ on it.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]{0,%d})?\r\n" % (MAX_EXTENSION_BYTES - 1))
 _MAX_SIZE_LINE_BYTES = 16 + MAX_EXTENSION_BYTES + 2
@@ -61,14 +64,14 @@ class ChunkedBody:
         self._extension_bytes = 0
 
     def take_data(self, buffer: Buffer) -> bytes:
-        """Take all the data that is here, in one piece: a chunk can be a byte, and a piece costs more than that.
+        """Take the data that is here, of many chunks in one piece: a chunk can be a byte, and a piece costs more.
 
         Raises:
             BadRequestError: it is not chunked as it should be.
         """
-        parts = []
+        parts: list[bytes] = []
         try:
-            while self._left_bytes or self._begin_chunk(buffer):
+            while len(parts) < MOST_CHUNKS and (self._left_bytes or self._begin_chunk(buffer)):
                 part = buffer.take(self._left_bytes)
                 if not part:
                     break

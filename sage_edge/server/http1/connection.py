@@ -216,6 +216,9 @@ class HTTP1Connection:
                 match event:
                     case BodyPart():
                         self._current().take_body(event.data, is_last=False)
+                        if not self._host.has_time():
+                            self._host.go_on_later(self.advance)
+                            return
                     case EndOfRequest():
                         self._current().take_body(b"", is_last=True)
                     case Request():

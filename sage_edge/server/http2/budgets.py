@@ -8,11 +8,16 @@ from sage_edge.core.budgets import Budget
 from sage_edge.core.limits import Limits
 from sage_edge.server.http2.frames import ConnectionFault, ErrorCode
 
+REFUSALS_FACTOR = 5
+"""So many times the streams that may be reset, requests may be refused with an answer, or for a limit that the client
+cannot know yet: a proxy passes on those of many clients, of which some ask for what no application is given."""
+
 
 class Kind(Enum):
     """A kind of frame, or of what frames lead to."""
 
     RESET = "reset streams"
+    REFUSAL = "refused requests"
     PING = "PING or GOAWAY frames"
     SETTINGS = "SETTINGS frames"
     PRIORITY = "PRIORITY frames"
@@ -44,6 +49,7 @@ class FrameBudgets:
     def __init__(self, limits: Limits, now: float) -> None:
         counts = {
             Kind.RESET: limits.max_resets,
+            Kind.REFUSAL: REFUSALS_FACTOR * limits.max_resets,
             Kind.PING: limits.max_pings,
             Kind.SETTINGS: limits.max_settings,
             Kind.PRIORITY: limits.max_priorities,

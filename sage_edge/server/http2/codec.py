@@ -61,13 +61,15 @@ class Codec:
     Args:
         handler: is called with each frame.
         max_list_bytes: of a decoded header list; more ends the connection, for the decoder's state is lost.
+        has_time: whether to go on with the next frame. A frame's bytes say nothing of what it costs.
 
     Attributes:
         blocks: how many header blocks of more than one frame have begun.
     """
 
-    def __init__(self, handler: FrameHandler, *, max_list_bytes: int) -> None:
+    def __init__(self, handler: FrameHandler, *, max_list_bytes: int, has_time: Callable[[], bool]) -> None:
         self._handler = handler
+        self._has_time = has_time
         self._decoder = HeaderDecoder(max_list_bytes)
         self._max_block_bytes = max_list_bytes
         self._rest = b""
@@ -106,8 +108,11 @@ class Codec:
         """What has come of a frame or a header block that is not here whole."""
         return len(self._rest) + (self._block_bytes if self._block_stream_id else 0)
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes; calls the handler for each frame that is complete.
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; calls the handler for each frame that is complete, one at least.
+
+        Returns:
+            False where there was no time for all of them: the rest is kept, and gone on with when more is fed, or none.
 
         Raises:
             ConnectionFault: a connection error (section 5.4.1).
@@ -122,10 +127,11 @@ class Codec:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2's connection preface")
             if len(data) < position:
                 self._rest = data
-                return
+                return True
             self._is_begun = True
         size = len(data)
-        take = self._take
+        take, has_time = self._take, self._has_time
+        is_whole = True
         while size - position >= frames.FRAME_HEAD_BYTES:
             (head,) = _LONG.unpack_from(data, position)
             length = head >> 8
@@ -145,7 +151,11 @@ class Codec:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame interrupts a header block")  # section 6.10
             if kind < len(take):  # others are ignored (section 5.5)
                 take[kind](flags, stream_id, data[start:end])
+            if not has_time() and position < size:
+                is_whole = False
+                break
         self._rest = data[position:]
+        return is_whole
 
     def _take_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         _require_stream(stream_id)

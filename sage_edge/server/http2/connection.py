@@ -50,7 +50,8 @@ class HTTP2Connection:
         limits = host.limits
         self._host = host
         self._now = now = host.clock()
-        self._codec = Codec(self, max_list_bytes=DECODED_FACTOR * limits.max_header_bytes)
+        max_list_bytes = DECODED_FACTOR * limits.max_header_bytes
+        self._codec = Codec(self, max_list_bytes=max_list_bytes, has_time=host.has_time)
         self._out = Outbound()
         self._budgets = FrameBudgets(limits, now)
         self._streams = Streams(host, self._out, self._budgets)
@@ -69,7 +70,7 @@ class HTTP2Connection:
             )
         )
         self._window = ReceiveWindow(self._out, limits.connection_window_bytes)
-        self._exchanges = Exchanges(host, self._streams, self._out, self._window)
+        self._exchanges = Exchanges(host, self._streams, self._out, self._window, self._budgets)
 
     # The shell's side: `ConnectionProtocol`.
 
@@ -104,7 +105,8 @@ class HTTP2Connection:
             return
         self._now = self._host.clock()
         try:
-            self._codec.feed(data)
+            if not self._codec.feed(data):
+                self._host.go_on_later(self._go_on)
             self._charge_held()
         except ConnectionFault as fault:
             self._fail(fault)
@@ -112,6 +114,9 @@ class HTTP2Connection:
         self._close_if_over()
         if self._out.is_ready or self._is_closing:
             self._host.wake()
+
+    def _go_on(self) -> None:
+        self.receive(b"")
 
     def _charge_held(self) -> None:
         """Account for what has come and is not whole: a client may begin header blocks on any number of connections.
@@ -189,7 +194,7 @@ class HTTP2Connection:
 
     def end(self, exchange: Exchange) -> None:
         """The application has ended."""
-        self._exchanges.end(exchange)
+        exchange.end()
 
     def let_go(self) -> None:
         """Nothing more is asked of it: its codec, which calls it back, is left to itself."""

@@ -8,10 +8,11 @@ from sage_edge.app.asgi import error_answer
 from sage_edge.app.exchange import Exchange
 from sage_edge.app.request_id import identify
 from sage_edge.core.exchange import Cause
-from sage_edge.core.limits import MAX_FIELDS, RUNNING_FACTOR
+from sage_edge.core.limits import MAX_FIELDS
 from sage_edge.core.logger import EdgeLogger
 from sage_edge.core.routing import HEALTH_PATHS
 from sage_edge.server.carrier import Host
+from sage_edge.server.http2.budgets import FrameBudgets, Kind
 from sage_edge.server.http2.frames import ErrorCode
 from sage_edge.server.http2.hpack import FIELD_OVERHEAD_BYTES, Field
 from sage_edge.server.http2.outbound import Outbound
@@ -32,22 +33,25 @@ BODY_TOO_LARGE = "The request's body is too large."
 
 
 class Exchanges:
-    """One connection's: those whose applications run, and those that are about to begin.
+    """One connection's: those that are about to begin, and what comes for those that have.
 
     Args:
         host: the connection's shell.
         streams: of the connection.
         out: what it writes.
         window: its own, for what the client sends.
+        budgets: which requests that are refused count against.
     """
 
-    def __init__(self, host: Host, streams: Streams, out: Outbound, window: ReceiveWindow) -> None:
+    def __init__(
+        self, host: Host, streams: Streams, out: Outbound, window: ReceiveWindow, budgets: FrameBudgets
+    ) -> None:
         self._host = host
         self._streams = streams
         self._out = out
         self._window = window
+        self._budgets = budgets
         self._new: list[Exchange] = []
-        self._running = 0
 
     @property
     def has_new(self) -> bool:
@@ -63,15 +67,9 @@ class Exchanges:
         new, self._new = self._new, []
         for exchange in new:
             if not exchange.is_client_gone:
-                self._running += 1
                 self._host.run_exchange(exchange)
             else:
                 note_unbegun(self._host, exchange)  # no layer tells of it
-
-    def end(self, exchange: Exchange) -> None:
-        """The application has ended."""
-        self._running -= 1
-        exchange.end()
 
     def open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
         """A request on a new stream.
@@ -80,19 +78,14 @@ class Exchanges:
             BudgetFault: too many of them are none.
         """
         host, streams = self._host, self._streams
-        limits = host.limits
-        reason = ""
-        if len(streams) >= limits.max_streams:
-            reason = "too many streams"
-        elif self._running >= RUNNING_FACTOR * limits.max_streams:
-            reason = "too many applications still run"
-        if reason:
+        if len(streams) >= host.limits.max_streams:
             host.metrics.limits_exceeded.add("streams")
-            self._note_refusal(stream_id, fields, None, reason)
+            self._note_refusal(stream_id, fields, None, "too many streams")
             if streams.is_limit_known:
                 streams.refuse(stream_id, ErrorCode.REFUSED_STREAM)  # section 5.1.2
             else:
                 streams.refuse_kindly(stream_id, ErrorCode.REFUSED_STREAM)
+                self._budgets.spend(Kind.REFUSAL, host.clock())
             return
         if host.account.is_exhausted and not _asks_for_health(fields):
             host.metrics.limits_exceeded.add("buffered_bytes")
@@ -112,7 +105,7 @@ class Exchanges:
                 body = b""  # the head is as a GET's (RFC 9110 section 9.3.2)
             field = self._note_refusal(stream_id, fields, refused.status, refused.detail, sent_bytes=len(body))
             streams.add(stream)
-            _answer(stream, refused.status, [*answer, field], body)
+            self._answer(stream, refused.status, [*answer, field], body)
             return
         streams.add(stream)
         stream.exchange = exchange
@@ -212,8 +205,15 @@ class Exchanges:
         exchange.sent_bytes = len(body)
         stream.exchange = None  # what follows is nobody's
         stream.drop_unread()
-        _answer(stream, status, answer, body)
         exchange.lose_client(Cause.REFUSED)
+        self._answer(stream, status, answer, body)
+
+    def _answer(self, stream: Stream, status: HTTPStatus, fields: list[Field], body: bytes) -> None:
+        """Answer without an application."""
+        stream.start(status, complete_fields(fields), is_last=not body)
+        if body:
+            stream.write(body, is_last=True)
+        self._budgets.spend(Kind.REFUSAL, self._host.clock())
 
     def _note_refusal(
         self, stream_id: int, fields: list[Field], status: HTTPStatus | None, reason: str, *, sent_bytes: int = 0
@@ -227,13 +227,6 @@ class Exchanges:
 def _asks_for_health(fields: list[Field]) -> bool:
     """Whether a balancer asks how the edge is, which its other clients do not change."""
     return any(name == b":path" and value in HEALTH_PATHS for name, value in fields)
-
-
-def _answer(stream: Stream, status: HTTPStatus, fields: list[Field], body: bytes) -> None:
-    """Answer without an application."""
-    stream.start(status, complete_fields(fields), is_last=not body)
-    if body:
-        stream.write(body, is_last=True)
 
 
 def _open_exchange(stream: Stream, fields: list[Field], host: Host, *, is_last: bool) -> Exchange:

@@ -6,6 +6,8 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 
+import pytest
+
 from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import Target, attacker, dribble, goaway_code, open_tls, siege, wait_for_ends
 from tests.kit.frames import END_STREAM, PREFACE, Code, Kind, data, encode, frame, headers, request
@@ -170,3 +172,23 @@ def test_a_frame_behind_a_handshake_is_answered(target: Target) -> None:
             received = b""
             while not received.endswith(b"\x82\x05hello"):
                 received += sock.recv(4096)
+
+
+@pytest.mark.parametrize("nothing", [b"\x89\x80", b"\x8a\x80", b"\x00\x80"], ids=["PING", "PONG", "empty fragments"])
+def test_frames_of_a_websocket_that_say_nothing(target: Target, nothing: bytes) -> None:
+    mask = bytes(4)
+    with siege(target, "WebSocket frames of nothing", connections=4), ExitStack() as stack:
+        sockets = [stack.enter_context(open_tls(target)) for _ in range(4)]
+        for sock in sockets:
+            sock.sendall(UPGRADE + b"\x01\x81" + mask + b"a")
+            assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
+        for _ in range(4):
+            for sock in sockets:
+                sock.sendall((nothing + mask) * 10_000)
+        for sock in sockets:
+            sock.sendall(b"\x80\x81" + mask + b"z")
+            received = b""
+            while not received.endswith(b"\x81\x02az"):
+                piece = sock.recv(65_536)
+                assert piece
+                received += piece

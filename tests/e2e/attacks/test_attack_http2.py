@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -141,6 +141,16 @@ def send_64_kb_of_indexed_fields() -> Frames:
         yield frame(Kind.CONTINUATION, stream_id, b"\x90" * 16_384, END_HEADERS)
 
 
+def ask_for_refusals() -> Frames:
+    # Thirteen bytes each, by the table; and before them what costs nothing, so that much is read at once.
+    first = b"\x86\x41\x09localhost\x44\x04/a b\x42\x04HEAD"
+    yield from (frame(0x20) for _ in range(10))
+    yield frame(Kind.HEADERS, 1, first, END_STREAM | END_HEADERS)
+    yield from (
+        frame(Kind.HEADERS, stream_id, b"\x86\xc0\xbf\xbe", END_STREAM | END_HEADERS) for stream_id in STREAM_IDS[1:]
+    )
+
+
 def _integer(value: int) -> bytes:
     """The rest of an integer that did not fit its prefix (RFC 7541 section 5.1)."""
     encoded = bytearray()
@@ -174,6 +184,7 @@ def _integer(value: int) -> bytes:
         open_the_connection_window_by_bytes,
         repeat_a_large_entry_of_the_table,
         send_64_kb_of_indexed_fields,
+        ask_for_refusals,
     ],
 )
 def test_a_flood_of_frames_ends_its_connection(target: Target, attack: Callable[[], Frames]) -> None:
@@ -187,6 +198,18 @@ def test_a_flood_of_frames_ends_its_connection(target: Target, attack: Callable[
                 else:
                     client.flood(attack(), at_once=50)
                 assert goaway_code(client) == Code.ENHANCE_YOUR_CALM
+
+
+def test_a_flood_of_requests_before_the_limit_is_known_ends_its_connection(target: Target) -> None:
+    asked = b"".join(headers(stream_id, request(b"/ignore")) for stream_id in STREAM_IDS)
+    with siege(target, "requests without an ACK", connections=4):
+        for _ in range(4):
+            with open_tls(target, http2=True) as sock, suppress(ConnectionError):
+                sock.sendall(PREFACE + settings({}) + asked)
+                received = b""
+                while piece := sock.recv(65_536):
+                    received += piece
+                assert b"too many refused requests" in received
 
 
 def hold(client: FrameClient) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from sage_edge.server.http2.budgets import REFUSALS_FACTOR
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     ENHANCE_YOUR_CALM,
+    PREFACE,
     REFUSED_STREAM,
     SETTINGS_ACK,
     data_frame,
@@ -116,6 +118,53 @@ COSTS: dict[str, tuple[str, Cost]] = {
     "WINDOW_UPDATE on the connection": ("max_window_updates", send_each(lambda _: window_frame(0, 1))),
     "WINDOW_UPDATE on a closed stream": ("max_window_updates", send_each(lambda _: window_frame(3, 1))),
 }
+
+
+REFUSED: dict[str, Callable[[HTTP2Client], object]] = {
+    "paths": lambda client: client.request(path=b"/a b"),
+    "HEAD": lambda client: client.request(path=b"/a b", method=b"HEAD"),
+    "CONNECT": lambda client: client.request(method=b"CONNECT", scheme=None, path=None),
+    "large bodies": lambda client: client.request((b"content-length", b"1" * 15), method=b"POST"),
+    "large heads": lambda client: client.request(*[(b"x", b"y")] * 101),
+    "bad handshakes": lambda client: client.request(
+        (b"sec-websocket-version", b"12"), method=b"CONNECT", protocol=b"websocket", end=False
+    ),
+    "bodies of a WebSocket that is not open": lambda client: client.send(
+        data_frame(client.request(method=b"CONNECT", protocol=b"websocket", end=False), b"x")
+    ),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_requests_that_are_refused_with_an_answer_have_a_larger_budget(
+    refused: Callable[[HTTP2Client], object],
+) -> None:
+    client = HTTP2Client(max_resets=2, max_streams=1000)
+    for _ in range(2 * REFUSALS_FACTOR):
+        refused(client)
+        assert client.goaway_code() is None
+    refused(client)
+    assert client.goaway_code() == ENHANCE_YOUR_CALM
+    assert all(exchange.is_client_gone for exchange in client.host.exchanges)
+
+
+def test_streams_beyond_a_limit_that_the_client_cannot_know_have_the_same() -> None:
+    client = HTTP2Client(is_open=False, max_streams=1, max_resets=2)
+    client.send(PREFACE, settings_frame())
+    for _ in range(1 + 2 * REFUSALS_FACTOR):
+        client.request()
+    assert client.goaway_code() is None
+    client.request()
+    assert client.goaway_code() == ENHANCE_YOUR_CALM
+
+
+def test_what_an_application_answers_spends_nothing_whatever_it_says() -> None:
+    client = HTTP2Client(max_resets=1)
+    for _ in range(10 * REFUSALS_FACTOR):
+        stream_id, exchange = client.ask()
+        respond(exchange, b"no", status=404)
+        assert client.answer(stream_id).status == 404
+    assert client.goaway_code() is None
 
 
 @pytest.mark.parametrize(("limit", "cost"), COSTS.values(), ids=COSTS)

@@ -84,10 +84,8 @@ class FlowMachine(RuleBasedStateMachine):
         return calls[whim % len(calls)] if calls else None
 
     def has_room(self) -> bool:
-        """Whether one more stream would be served; applications that outlive their streams count as well."""
-        live = [call for call in self.calls if self.is_open(call) or self.is_answering(call)]
-        running = [call for call in self.calls if not call.has_application_ended]
-        return len(live) < MAX_STREAMS and len(running) < 2 * MAX_STREAMS
+        """Whether one more stream would be served; applications that outlive theirs take no place."""
+        return sum(self.is_open(call) or self.is_answering(call) for call in self.calls) < MAX_STREAMS
 
     def is_answering(self, call: Call) -> bool:
         answer = self.answer(call)

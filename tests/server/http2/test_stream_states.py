@@ -221,14 +221,13 @@ def test_a_stream_that_the_client_has_not_ended_counts() -> None:
     client.ask()
 
 
-def test_applications_that_outlive_their_reset_streams_count_too() -> None:
-    client = HTTP2Client(max_streams=2)
-    for _ in range(4):
-        stream_id, _ = client.ask()
-        client.send(reset_frame(stream_id))
-    assert client.answer(client.request()).reset_code == REFUSED_STREAM
-    client.connection.end(client.host.exchanges[0])
-    client.ask()
+def test_applications_that_go_on_after_their_answers_take_no_place() -> None:
+    client = HTTP2Client(max_streams=2, max_resets=1)
+    for _ in range(20):
+        stream_id, exchange = client.ask()
+        respond(exchange, b"fine")
+        assert client.answer(stream_id).body == b"fine"
+    assert client.goaway_code() is None
 
 
 def test_a_request_that_is_reset_in_the_same_breath_is_not_run() -> None:
