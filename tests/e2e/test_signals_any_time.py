@@ -112,7 +112,6 @@ def test_a_signal_while_the_edge_is_imported_ends_it_cleanly(number: signal.Sign
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("number", ENDING)
 def test_a_worker_that_a_signal_ends_as_it_is_imported_says_which_it_is() -> None:
     supervisors, workers = socket.socketpair()
     with supervisors, workers:
@@ -129,7 +128,7 @@ def test_a_worker_that_a_signal_ends_as_it_is_imported_says_which_it_is() -> Non
     assert "[info] ending at once [sage_edge] signal=SIGTERM worker=2" in result.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 @pytest.mark.parametrize("source", [LOADING, SWALLOWING], ids=["loading", "swallowing"])
 def test_a_signal_while_the_gateway_is_loaded_ends_the_edge_cleanly(
     tmp_path: Path, source: str, number: signal.Signals
