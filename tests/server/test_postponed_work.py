@@ -16,6 +16,7 @@ from sage_edge.server.http1.chunked import MOST_CHUNKS
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.postponed_work import PostponedWork
 from sage_edge.server.websocket import DECODED_BYTES
+from tests.kit.captured_logs import captured_logs
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     PROTOCOL_ERROR,
@@ -118,13 +119,38 @@ def test_a_frame_is_gone_through_in_each_turn_and_none_is_lost() -> None:
     blocks = [block, *(client.block(get_fields()) for _ in stream_ids[1:])]
     client.send(*(headers_frame(*each) for each in zip(stream_ids, blocks, strict=True)), ping_frame())
     for number in range(1, 6):
-        assert len(client.host.exchanges) == number
+        assert client.connection.requests_in_flight == number
         assert client.host.go_on()
     assert not client.host.go_on()
+    assert len(client.host.exchanges) == 5
     client.take()
     assert [ping.flags for ping in client.pings] == [1]
     for exchange in client.host.exchanges:
         respond(exchange)
+
+
+def test_requests_begin_once_all_that_came_with_them_is_gone_through() -> None:
+    client = late_client()
+    whole, given_up = client.block(get_fields(method=b"POST")), client.block(get_fields())
+    client.send(
+        headers_frame(1, whole, end=False), headers_frame(3, given_up), data_frame(1, b"body", end=True), reset_frame(3)
+    )
+    assert not client.host.exchanges
+    while client.host.go_on():
+        pass
+    (exchange,) = client.host.exchanges  # what was reset in the same breath need not begin
+    assert read_body(exchange) == b"body"
+
+
+def test_requests_of_a_connection_that_is_lost_before_they_begin_are_told_and_begin_never() -> None:
+    client = late_client()
+    client.send(headers_frame(1, client.block(get_fields())), ping_frame(), ping_frame())
+    with captured_logs() as lines:
+        client.connection.lose()
+        while client.host.go_on():
+            pass
+    assert not client.host.exchanges
+    assert [(line["event"], line["ending"], line["stream"]) for line in lines] == [("request", "client left", 1)]
 
 
 def test_what_comes_behind_what_waits_keeps_its_place() -> None:

@@ -105,12 +105,15 @@ class HTTP2Connection:
             return
         self._now = self._host.clock()
         try:
-            if not self._codec.feed(data):
-                self._host.go_on_later(self._go_on)
+            is_over = self._codec.feed(data)
             self._charge_held()
         except ConnectionFault as fault:
             self._fail(fault)
-        self._exchanges.run_new()
+            is_over = True
+        if is_over:
+            self._exchanges.run_new()
+        else:
+            self._host.go_on_later(self._go_on)
         self._close_if_over()
         if self._out.is_ready or self._is_closing:
             self._host.wake()
@@ -185,6 +188,7 @@ class HTTP2Connection:
         """The connection is gone."""
         self._out.clear()
         self._end_streams(cause)
+        self._exchanges.run_new()  # none of which begins any more
 
     def _end_streams(self, cause: Cause) -> None:
         self._is_closing = True

@@ -61,8 +61,8 @@ class Exchanges:
     def run_new(self) -> None:
         """Begin those that came with the last bytes.
 
-        Only once all of these are gone through: what was reset in the same breath need not begin, and is told of as
-        no layer will; and a small body has come too.
+        Only once all of these are gone through, in however many turns: what was reset in the same breath need not
+        begin, and is told of as no layer will; and a small body has come too.
         """
         new, self._new = self._new, []
         for exchange in new:
