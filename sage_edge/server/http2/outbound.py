@@ -102,7 +102,7 @@ class Outbound:
         self.window_bytes -= length
         self.data_frames += 1
         is_over = stream.has_ended and not stream.queued_bytes
-        flags = frames.END_STREAM if is_over and stream.trailers is None and not stream.is_cut else 0
+        flags = frames.END_STREAM if is_over and stream.trailers is None and not stream.is_aborted else 0
         parts.append(frames.frame_head(length, frames.DATA, flags, stream.stream_id))
         parts += data
         stream.note_written(length)

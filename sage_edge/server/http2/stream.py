@@ -38,7 +38,6 @@ class Stream:
         "has_ended",
         "has_head",
         "is_aborted",
-        "is_cut",
         "is_ready",
         "is_remote_closed",
         "is_tunnel",
@@ -84,8 +83,7 @@ class Stream:
         self.queued_bytes = 0
         self.has_head = False  # of its answer; sent
         self.has_ended = False  # nothing will follow what is queued
-        self.is_aborted = False
-        self.is_cut = False  # what is queued is not the whole answer
+        self.is_aborted = False  # what is queued, if anything, is not the whole answer
         self.trailers: bytes | None = None
         self.is_ready = False  # it waits for its turn to write
         self.written_bytes = 0
@@ -215,7 +213,7 @@ class Stream:
     def cut(self) -> Exchange | None:
         """Nothing follows what is queued, which is not the whole answer; whose it is, who need not wait for that."""
         self.drop_unread()
-        self.has_ended = self.is_aborted = self.is_cut = True
+        self.has_ended = self.is_aborted = True
         self.trailers = None
         exchange, self.exchange = self.exchange, None
         if exchange is not None:

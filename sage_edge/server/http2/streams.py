@@ -125,7 +125,7 @@ class Streams:
 
     def finish(self, stream: Stream) -> None:
         """All of its answer that there is to be is on its way."""
-        if stream.is_cut:
+        if stream.is_aborted:
             self._end_cut(stream)
             return
         stream.drop_unread()
