@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.kit.edge import Edge, running_edge
-from tests.kit.frames import frame_client, headers, request
+from tests.kit.frame_client import frame_client, headers, request
 from tests.kit.gateways.garbage import EVENT
 from tests.kit.raw_http2 import raw_http2
 

@@ -25,7 +25,8 @@ import trustme
 from tests.fuzz.live import count_descriptors, rss_bytes
 from tests.kit.edge import Edge, running_edge
 from tests.kit.eventually import eventually
-from tests.kit.frames import frame_client, request, reset
+from tests.kit.frame_client import frame_client, request
+from tests.kit.http2_frames import reset_frame
 from tests.kit.tls_files import CA, COMBINED
 
 GATEWAY = """
@@ -186,7 +187,7 @@ def _use_http2(edge: Edge, random: Random, deadline: float, figures: Figures) ->
                 stream_id = random.choice(list(expected))
                 del expected[stream_id]
                 client.streams.pop(stream_id)
-                client.send(reset(stream_id))
+                client.send(reset_frame(stream_id))
                 figures.left += 1
     figures.left += len(expected)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.kit.edge import Edge
 from tests.kit.eventually import eventually
-from tests.kit.frames import FrameClient
+from tests.kit.frame_client import FrameClient
 from tests.kit.raw_http2 import raw_http2
 
 ATTACKER = "127.0.0.2"

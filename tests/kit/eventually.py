@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.kit.frames import PATIENCE_SECONDS
+from tests.kit.frame_client import PATIENCE_SECONDS
 
 
 def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:

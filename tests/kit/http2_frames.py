@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import hpack
+from hpack.hpack import encode_integer
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -149,5 +149,9 @@ def get_fields(
 
 
 def plain_block(fields: Iterable[Field]) -> bytes:
-    """A header block that is no use of any table: each field as a literal that is not indexed."""
-    return bytes(hpack.Encoder().encode([(name, value, True) for name, value in fields], huffman=False))
+    """A header block without use of any table: literals that are not indexed (RFC 7541 section 6.2.2)."""
+    return b"".join([b"\0" + _string(name) + _string(value) for name, value in fields])
+
+
+def _string(text: bytes) -> bytes:
+    return bytes(encode_integer(len(text), 7)) + text

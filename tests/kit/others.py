@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.kit.frames import FrameClient, frame_client, request, reset
+from tests.kit.frame_client import FrameClient, frame_client, request
+from tests.kit.http2_frames import reset_frame
 from tests.kit.stock import Server
 
 
@@ -28,7 +29,7 @@ def others_go_on(server: Server) -> Iterator[None]:
         assert other.get(b"/ok").status == 200
         with frame_client(server) as newcomer:
             assert newcomer.get(b"/ok").status == 200
-        other.send(reset(stream_id))
+        other.send(reset_frame(stream_id))
     assert server.process.poll() is None
     failures = [line for line in server.log.text[written:].splitlines() if re.search(r"\[(error|warning)\]", line)]
     assert len(failures) <= 1, failures

@@ -10,7 +10,19 @@ import pytest
 
 from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import Target, attacker, dribble, goaway_code, open_tls, siege, wait_for_ends
-from tests.kit.frames import END_STREAM, PREFACE, Code, Kind, data, encode, frame, headers, request
+from tests.kit.frame_client import headers, request
+from tests.kit.http2_frames import (
+    CANCEL,
+    CONTINUATION,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    NO_ERROR,
+    PREFACE,
+    data_frame,
+    frame,
+    plain_block,
+)
 
 MANY = 100
 LIMIT_SECONDS = 4.0
@@ -70,12 +82,12 @@ def test_an_answer_that_is_not_taken_ends_in_time(hasty: Target) -> None:
 
 def test_a_head_of_http2_that_comes_slowly_ends_its_connection(hasty: Target) -> None:
     with siege(hasty, "slow heads, HTTP/2"), attacker(hasty) as client:
-        client.send(frame(Kind.HEADERS, 1, encode(request()), END_STREAM))
+        client.send(frame(HEADERS, END_STREAM, 1, plain_block(request())))
         for _ in range(12):
-            client.send(frame(Kind.CONTINUATION, 1, encode([(b"x-slow", b"y")])))
+            client.send(frame(CONTINUATION, 0, 1, plain_block([(b"x-slow", b"y")])))
             client.receive(0.1)
         # Where the machine is slow, the second without a request is over first.
-        assert goaway_code(client) in {Code.ENHANCE_YOUR_CALM, Code.NO_ERROR}
+        assert goaway_code(client) in {ENHANCE_YOUR_CALM, NO_ERROR}
 
 
 def test_a_preface_that_does_not_come_ends_its_connection(hasty: Target) -> None:
@@ -92,27 +104,27 @@ def test_a_frame_that_does_not_end_keeps_no_connection(hasty: Target) -> None:
             client.receive(0.1)
             if client.goaways:
                 break
-        assert goaway_code(client) == Code.NO_ERROR
+        assert goaway_code(client) == NO_ERROR
 
 
 def test_a_body_of_http2_that_stops_ends_its_stream(hasty: Target) -> None:
     with siege(hasty, "slow bodies, HTTP/2"), attacker(hasty) as client:
         stream_ids = [client.open(request(b"/read", b"POST"), end_stream=False) for _ in range(MANY)]
-        client.send(*(data(stream_id, b"x") for stream_id in stream_ids))
+        client.send(*(data_frame(stream_id, b"x") for stream_id in stream_ids))
         client.wait_until(lambda: all(client.streams[stream_id].is_over for stream_id in stream_ids), LIMIT_SECONDS)
-        assert {client.streams[stream_id].reset_code for stream_id in stream_ids} == {Code.CANCEL}
+        assert {client.streams[stream_id].reset_code for stream_id in stream_ids} == {CANCEL}
 
 
 def test_an_answer_of_http2_that_is_not_taken_ends_its_stream(hasty: Target) -> None:
     with siege(hasty, "answers not taken, HTTP/2"), attacker(hasty, {4: 1}) as client:
         stream_ids = [client.open(request(b"/download")) for _ in range(MANY)]
-        assert {client.wait_for(stream_id).reset_code for stream_id in stream_ids} == {Code.CANCEL}
+        assert {client.wait_for(stream_id).reset_code for stream_id in stream_ids} == {CANCEL}
 
 
 def test_connections_of_http2_that_are_kept_for_nothing_end_in_time(hasty: Target) -> None:
     with siege(hasty, "idle connections, HTTP/2", connections=MANY), ExitStack() as stack:
         clients = [stack.enter_context(attacker(hasty)) for _ in range(MANY)]
-        assert {goaway_code(client) for client in clients} == {Code.NO_ERROR}
+        assert {goaway_code(client) for client in clients} == {NO_ERROR}
 
 
 def test_requests_without_end_on_one_connection_are_read_as_they_are_answered(target: Target) -> None:

@@ -12,23 +12,27 @@ import pytest
 from sage_edge.core.budgets import REQUEST_COST_BYTES
 from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, open_tls, rss_bytes, siege
-from tests.kit.frames import (
+from tests.kit.frame_client import FrameClient, headers, request
+from tests.kit.http2_frames import (
+    CONTINUATION,
+    DATA,
     END_HEADERS,
     END_STREAM,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PING,
     PREFACE,
-    Code,
-    FrameClient,
-    Kind,
-    Setting,
-    data,
-    encode,
+    PRIORITY,
+    REFUSED_STREAM,
+    SETTINGS,
+    data_frame,
     frame,
-    headers,
-    priority,
-    request,
-    reset,
-    settings,
-    window_update,
+    plain_block,
+    priority_frame,
+    reset_frame,
+    settings_frame,
+    window_frame,
 )
 
 HOLD_SECONDS = 1.2
@@ -38,29 +42,30 @@ FLOOD_SECONDS = 0.4
 MANY = 10_000
 STREAM_IDS = range(1, 2 * MANY, 2)
 GET = request()
+IGNORED = request(b"/ignore")
 POST = request(b"/ignore", b"POST")
 POST_NONE = request(b"/none", b"POST")
 Frames = Iterator[bytes]
 
 
 def reset_rapidly() -> Frames:
-    return (headers(stream_id, GET) + reset(stream_id) for stream_id in STREAM_IDS)
+    return (headers(stream_id, GET) + reset_frame(stream_id) for stream_id in STREAM_IDS)
 
 
 def provoke_resets_by_windows_of_nothing() -> Frames:
-    return (headers(stream_id, POST, end_stream=False) + window_update(stream_id, 0) for stream_id in STREAM_IDS)
+    return (headers(stream_id, POST, end_stream=False) + window_frame(stream_id, 0) for stream_id in STREAM_IDS)
 
 
 def provoke_resets_by_windows_too_large() -> Frames:
-    return (headers(stream_id, POST) + window_update(stream_id, 2**31 - 1) for stream_id in STREAM_IDS)
+    return (headers(stream_id, POST) + window_frame(stream_id, 2**31 - 1) for stream_id in STREAM_IDS)
 
 
 def provoke_resets_by_data_on_half_closed_streams() -> Frames:
-    return (headers(stream_id, request(b"/ignore")) + data(stream_id, b"late") for stream_id in STREAM_IDS)
+    return (headers(stream_id, IGNORED) + data_frame(stream_id, b"late") for stream_id in STREAM_IDS)
 
 
 def provoke_resets_by_headers_on_half_closed_streams() -> Frames:
-    return (headers(stream_id, request(b"/ignore")) + headers(stream_id, [(b"x", b"y")]) for stream_id in STREAM_IDS)
+    return (headers(stream_id, IGNORED) + headers(stream_id, [(b"x", b"y")]) for stream_id in STREAM_IDS)
 
 
 def provoke_resets_by_malformed_requests() -> Frames:
@@ -68,86 +73,86 @@ def provoke_resets_by_malformed_requests() -> Frames:
 
 
 def provoke_resets_by_priorities_of_a_wrong_size() -> Frames:
-    return (headers(stream_id, POST) + frame(Kind.PRIORITY, stream_id, b"1234") for stream_id in STREAM_IDS)
+    return (headers(stream_id, POST) + frame(PRIORITY, 0, stream_id, b"1234") for stream_id in STREAM_IDS)
 
 
 def continue_with_nothing() -> Frames:
-    yield frame(Kind.HEADERS, 1, encode(GET), END_STREAM)
-    yield from (frame(Kind.CONTINUATION, 1) for _ in range(MANY))
+    yield frame(HEADERS, END_STREAM, 1, plain_block(GET))
+    yield from (frame(CONTINUATION, 0, 1) for _ in range(MANY))
 
 
 def continue_without_end() -> Frames:
-    piece = encode([(b"x-filling", bytes(1000).replace(b"\0", b"x"))])
-    yield frame(Kind.HEADERS, 1, encode(GET), END_STREAM)
-    yield from (frame(Kind.CONTINUATION, 1, piece) for _ in range(MANY))
+    piece = plain_block([(b"x-filling", bytes(1000).replace(b"\0", b"x"))])
+    yield frame(HEADERS, END_STREAM, 1, plain_block(GET))
+    yield from (frame(CONTINUATION, 0, 1, piece) for _ in range(MANY))
 
 
 def change_settings() -> Frames:
-    return (settings({Setting.INITIAL_WINDOW_SIZE: number}) for number in range(MANY))
+    return (settings_frame((INITIAL_WINDOW_SIZE, number)) for number in range(MANY))
 
 
 def send_empty_settings() -> Frames:
-    return (settings({}) for _ in range(MANY))
+    return (settings_frame() for _ in range(MANY))
 
 
 def acknowledge_settings() -> Frames:
-    return (frame(Kind.SETTINGS, flags=1) for _ in range(MANY))
+    return (frame(SETTINGS, 1) for _ in range(MANY))
 
 
 def ping() -> Frames:
-    return (frame(Kind.PING, 0, struct.pack(">Q", number)) for number in range(MANY))
+    return (frame(PING, 0, 0, struct.pack(">Q", number)) for number in range(MANY))
 
 
 def acknowledge_pings() -> Frames:
-    return (frame(Kind.PING, 0, struct.pack(">Q", number), 1) for number in range(MANY))
+    return (frame(PING, 1, 0, struct.pack(">Q", number)) for number in range(MANY))
 
 
 def set_priorities() -> Frames:
-    return (priority(stream_id) for stream_id in STREAM_IDS)
+    return (priority_frame(stream_id) for stream_id in STREAM_IDS)
 
 
 def send_empty_data() -> Frames:
     yield headers(1, POST, end_stream=False)
-    yield from (data(1) for _ in range(MANY))
+    yield from (data_frame(1) for _ in range(MANY))
 
 
 def send_padded_data_of_nothing() -> Frames:
     yield headers(1, POST, end_stream=False)
-    yield from (frame(Kind.DATA, 1, b"\x05" + bytes(5), 8) for _ in range(MANY))
+    yield from (frame(DATA, 8, 1, b"\x05" + bytes(5)) for _ in range(MANY))
 
 
 def open_a_stream_window_by_bytes() -> Frames:
     yield headers(1, POST, end_stream=False)
-    yield from (window_update(1, 1) for _ in range(MANY))
+    yield from (window_frame(1, 1) for _ in range(MANY))
 
 
 def open_the_connection_window_by_bytes() -> Frames:
-    return (window_update(0, 1) for _ in range(MANY))
+    return (window_frame(0, 1) for _ in range(MANY))
 
 
 def repeat_a_large_entry_of_the_table() -> Frames:
     # 4,000 bytes in the table, and then a byte for each time they are named.
     entry = b"\x40\x01x" + b"\x7f" + _integer(4000 - 127) + b"v" * 4000
-    yield frame(Kind.HEADERS, 1, encode(GET) + entry, END_STREAM | END_HEADERS)
+    yield frame(HEADERS, END_STREAM | END_HEADERS, 1, plain_block(GET) + entry)
     for stream_id in STREAM_IDS[1:200]:
-        yield frame(Kind.HEADERS, stream_id, encode(GET) + b"\xbe" * 16_000, END_STREAM | END_HEADERS)
+        yield frame(HEADERS, END_STREAM | END_HEADERS, stream_id, plain_block(GET) + b"\xbe" * 16_000)
 
 
 def send_64_kb_of_indexed_fields() -> Frames:
     for stream_id in STREAM_IDS[:50]:
-        yield frame(Kind.HEADERS, stream_id, b"\x90" * 16_384, END_STREAM)
-        yield frame(Kind.CONTINUATION, stream_id, b"\x90" * 16_384)
-        yield frame(Kind.CONTINUATION, stream_id, b"\x90" * 16_384)
-        yield frame(Kind.CONTINUATION, stream_id, b"\x90" * 16_384, END_HEADERS)
+        yield frame(HEADERS, END_STREAM, stream_id, b"\x90" * 16_384)
+        yield frame(CONTINUATION, 0, stream_id, b"\x90" * 16_384)
+        yield frame(CONTINUATION, 0, stream_id, b"\x90" * 16_384)
+        yield frame(CONTINUATION, END_HEADERS, stream_id, b"\x90" * 16_384)
 
 
 def ask_for_refusals() -> Frames:
     # Thirteen bytes each, by the table; and before them what costs nothing, so that much is read at once.
     first = b"\x86\x41\x09localhost\x44\x04/a b\x42\x04HEAD"
     yield from (frame(0x20) for _ in range(10))
-    yield frame(Kind.HEADERS, 1, first, END_STREAM | END_HEADERS)
+    yield frame(HEADERS, END_STREAM | END_HEADERS, 1, first)
     yield from (
-        frame(Kind.HEADERS, stream_id, b"\x86\xc0\xbf\xbe", END_STREAM | END_HEADERS) for stream_id in STREAM_IDS[1:]
+        frame(HEADERS, END_STREAM | END_HEADERS, stream_id, b"\x86\xc0\xbf\xbe") for stream_id in STREAM_IDS[1:]
     )
 
 
@@ -197,15 +202,15 @@ def test_a_flood_of_frames_ends_its_connection(target: Target, attack: Callable[
                     client.send(*attack())
                 else:
                     client.flood(attack(), at_once=50)
-                assert goaway_code(client) == Code.ENHANCE_YOUR_CALM
+                assert goaway_code(client) == ENHANCE_YOUR_CALM
 
 
 def test_a_flood_of_requests_before_the_limit_is_known_ends_its_connection(target: Target) -> None:
-    asked = b"".join(headers(stream_id, request(b"/ignore")) for stream_id in STREAM_IDS)
+    asked = b"".join(headers(stream_id, IGNORED) for stream_id in STREAM_IDS)
     with siege(target, "requests without an ACK", connections=4):
         for _ in range(4):
             with open_tls(target, http2=True) as sock, suppress(ConnectionError):
-                sock.sendall(PREFACE + settings({}) + asked)
+                sock.sendall(PREFACE + settings_frame() + asked)
                 received = b""
                 while piece := sock.recv(65_536):
                     received += piece
@@ -220,7 +225,7 @@ def hold(client: FrameClient) -> None:
 
 
 def test_readers_without_a_window(target: Target) -> None:
-    with siege(target, "zero-window readers"), attacker(target, {Setting.INITIAL_WINDOW_SIZE: 0}) as client:
+    with siege(target, "zero-window readers"), attacker(target, {INITIAL_WINDOW_SIZE: 0}) as client:
         client.send(*(headers(client.next_id(), request(b"/download")) for _ in range(250)))
         hold(client)
         assert not any(stream.body for stream in client.streams.values())
@@ -228,19 +233,19 @@ def test_readers_without_a_window(target: Target) -> None:
 
 def test_readers_without_a_window_on_many_connections(fresh: Target) -> None:
     with siege(fresh, "zero-window readers, 8 connections", connections=8), ExitStack() as stack:
-        clients = [stack.enter_context(attacker(fresh, {Setting.INITIAL_WINDOW_SIZE: 0})) for _ in range(8)]
+        clients = [stack.enter_context(attacker(fresh, {INITIAL_WINDOW_SIZE: 0})) for _ in range(8)]
         for client in clients:
             client.send(*(headers(client.next_id(), request(b"/download")) for _ in range(250)))
         hold(clients[0])
 
 
 def test_readers_with_a_window_of_a_byte(target: Target) -> None:
-    with siege(target, "one-byte-window readers"), attacker(target, {Setting.INITIAL_WINDOW_SIZE: 1}) as client:
+    with siege(target, "one-byte-window readers"), attacker(target, {INITIAL_WINDOW_SIZE: 1}) as client:
         stream_ids = [client.next_id() for _ in range(250)]
         client.send(*(headers(stream_id, request(b"/download")) for stream_id in stream_ids))
         for _ in range(10):
             client.receive(0.1)
-            client.send(*(window_update(stream_id, 1) for stream_id in stream_ids))
+            client.send(*(window_frame(stream_id, 1) for stream_id in stream_ids))
         hold(client)
         assert all(len(client.streams[stream_id].body) <= 11 for stream_id in stream_ids)
 
@@ -261,20 +266,20 @@ def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None
     ):
         clients = [stack.enter_context(attacker(target)) for _ in range(12)]
         for client in clients:
-            client.send(*(headers(client.next_id(), request(b"/ignore")) for _ in range(250)))
+            client.send(*(headers(client.next_id(), IGNORED) for _ in range(250)))
             client.ping()
         refused = [stream for client in clients for stream in client.streams.values() if stream.is_over]
-        assert {stream.reset_code for stream in refused} == {Code.REFUSED_STREAM}
+        assert {stream.reset_code for stream in refused} == {REFUSED_STREAM}
         assert len(refused) > 11 * 250 - 3 * 4 * 2**20 // REQUEST_COST_BYTES  # those of one read are let in together
 
 
 def test_clients_that_ask_for_much_and_leave_at_once(fresh: Target) -> None:
     # No connection of theirs goes over any limit.
-    asked = b"".join(headers(stream_id, request(b"/ignore")) for stream_id in range(1, 501, 2))
+    asked = b"".join(headers(stream_id, IGNORED) for stream_id in range(1, 501, 2))
     with siege(fresh, "asked and left", connections=100):
         for _ in range(100):
             with open_tls(fresh, http2=True) as sock:
-                sock.sendall(PREFACE + settings({}) + asked)
+                sock.sendall(PREFACE + settings_frame() + asked)
             time.sleep(0.01)
 
 
@@ -313,7 +318,7 @@ def test_uploads_that_nobody_reads_in_small_pieces(fresh: Target) -> None:
     with siege(fresh, "unread uploads by the byte"), attacker(fresh) as client:
         stream_ids = [client.open(POST, end_stream=False) for _ in range(100)]
         for _ in range(20):
-            client.send(*(data(stream_id, b"x") * 100 for stream_id in stream_ids))
+            client.send(*(data_frame(stream_id, b"x") * 100 for stream_id in stream_ids))
             while client.receive(0):
                 pass
         hold(client)
@@ -330,7 +335,7 @@ def _upload(client: FrameClient) -> None:
                 break
             client.windows[0] -= len(piece)
             client.windows[stream_id] -= len(piece)
-            client.send(data(stream_id, piece))
+            client.send(data_frame(stream_id, piece))
         client.receive(0)
 
 
@@ -350,14 +355,17 @@ def frugal(make_target: MakeTarget) -> Iterator[Target]:
 @pytest.mark.parametrize(
     ("spend", "spent_before"),
     [
-        (lambda client: headers(stream_id := client.next_id(), POST, end_stream=False) + reset(stream_id), 0),
-        (lambda client: headers(stream_id := client.next_id(), POST) + window_update(stream_id, 0), 0),
-        (lambda client: headers(stream_id := client.next_id(), request(b"/ignore")) + data(stream_id, b"late"), 0),
-        (lambda _: frame(Kind.PING, 0, b"12345678"), 0),
-        (lambda _: settings({}), 1),
-        (lambda _: priority(1), 0),
-        (lambda client: headers(stream_id := client.next_id(), POST_NONE, end_stream=False) + data(stream_id), 0),
-        (lambda _: window_update(0, 1), 0),
+        (lambda client: headers(stream_id := client.next_id(), POST, end_stream=False) + reset_frame(stream_id), 0),
+        (lambda client: headers(stream_id := client.next_id(), POST) + window_frame(stream_id, 0), 0),
+        (
+            lambda client: headers(stream_id := client.next_id(), IGNORED) + data_frame(stream_id, b"late"),
+            0,
+        ),
+        (lambda _: frame(PING, 0, 0, b"12345678"), 0),
+        (lambda _: settings_frame(), 1),
+        (lambda _: priority_frame(1), 0),
+        (lambda client: headers(stream_id := client.next_id(), POST_NONE, end_stream=False) + data_frame(stream_id), 0),
+        (lambda _: window_frame(0, 1), 0),
     ],
     ids=["resets", "resets by window", "resets by data", "pings", "settings", "priorities", "empty", "windows"],
 )
@@ -370,7 +378,7 @@ def test_a_budget_is_what_its_option_says(
             assert client.get(b"/none").status == 204
         assert not client.goaways
         client.send(spend(client))
-        assert goaway_code(client) == Code.ENHANCE_YOUR_CALM
+        assert goaway_code(client) == ENHANCE_YOUR_CALM
         client.wait_until(lambda: client.is_closed)
 
 
@@ -378,9 +386,9 @@ def test_streams_beyond_the_limit_are_refused_one_by_one(frugal: Target) -> None
     with attacker(frugal) as client:
         stream_ids = [client.open(request(b"/events")) for _ in range(MORE)]
         refused = client.wait_for(client.open(request(b"/none")))
-        assert refused.reset_code == Code.REFUSED_STREAM
+        assert refused.reset_code == REFUSED_STREAM
         client.wait_until(lambda: all(client.streams[stream_id].body for stream_id in stream_ids))
-        client.send(reset(stream_ids[0]))
+        client.send(reset_frame(stream_ids[0]))
         assert client.get(b"/none").status == 204
 
 

@@ -8,17 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import (
-    Code,
-    FrameClient,
-    Setting,
-    Stream,
-    data,
-    frame_client,
-    headers,
-    priority,
-    request,
-    window_update,
+from tests.kit.frame_client import FrameClient, Stream, frame_client, headers, request
+from tests.kit.http2_frames import (
+    ENABLE_CONNECT_PROTOCOL,
+    INTERNAL_ERROR,
+    PROTOCOL_ERROR,
+    data_frame,
+    priority_frame,
+    window_frame,
 )
 from tests.kit.others import others_go_on, wait_for_drain
 from tests.kit.raw_http2 import Header
@@ -38,7 +35,7 @@ MASKED_CLOSE = b"\x88\x80\0\0\0\0"
 
 def assert_refused(stream: Stream) -> None:
     """Refused on its stream alone: an answer that says so, or a reset."""
-    assert 400 <= stream.status < 600 or stream.reset_code in {Code.PROTOCOL_ERROR, Code.INTERNAL_ERROR}
+    assert 400 <= stream.status < 600 or stream.reset_code in {PROTOCOL_ERROR, INTERNAL_ERROR}
 
 
 def answer_to(client: FrameClient, fields: list[Header]) -> Stream:
@@ -52,7 +49,7 @@ def test_data_after_an_early_response(server: Server, status: int) -> None:
     with others_go_on(server), frame_client(server) as client:
         stream_id = client.open(request(b"/status/%d" % status, b"POST"), end_stream=False)
         client.wait_until(lambda: bool(client.streams[stream_id].status))
-        client.send(*[data(stream_id, b"late" * 100)] * 5, data(stream_id, b"end", end_stream=True))
+        client.send(*[data_frame(stream_id, b"late" * 100)] * 5, data_frame(stream_id, b"end", end=True))
         client.ping()
         assert client.streams[stream_id].status == status
         assert client.get(b"/ok").status == 200
@@ -63,8 +60,8 @@ def test_data_in_the_same_breath_as_an_early_response(server: Server) -> None:
         for _ in range(50):
             stream_id = client.next_id()
             post = headers(stream_id, request(b"/status/404", b"POST"), end_stream=False)
-            client.send(post, data(stream_id, b"early"))
-            client.send(data(stream_id, b"late", end_stream=True))
+            client.send(post, data_frame(stream_id, b"early"))
+            client.send(data_frame(stream_id, b"late", end=True))
             assert client.wait_for(stream_id).status == 404
         client.ping()
 
@@ -90,7 +87,7 @@ def test_plain_connect(server: Server) -> None:
 
 def test_a_thousand_priority_frames(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client:
-        client.send(*(priority(number) for number in range(1, 3001, 2)))
+        client.send(*(priority_frame(number) for number in range(1, 3001, 2)))
         client.ping()
         assert client.wait_for(client.open(request())).status == 200
 
@@ -106,14 +103,14 @@ def test_a_thousand_priority_frames(server: Server) -> None:
 )
 def test_priority_loop(server: Server, pairs: list[tuple[int, int]]) -> None:
     with others_go_on(server), frame_client(server) as client:
-        client.send(*(priority(number, depends_on) for number, depends_on in pairs))
+        client.send(*(priority_frame(number, depends_on) for number, depends_on in pairs))
         client.ping()
         assert client.wait_for(client.open(request())).status == 200
 
 
 def test_priority_frame_on_itself_ends_that_connection_alone(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client:
-        client.send(priority(7, 7))
+        client.send(priority_frame(7, 7))
         client.open()
         client.wait_until(lambda: client.is_closed or bool(client.streams[1].status))
 
@@ -121,12 +118,12 @@ def test_priority_frame_on_itself_ends_that_connection_alone(server: Server) -> 
 @pytest.mark.parametrize("after", [MASKED_HELLO, MASKED_CLOSE, b"\xff" * 50], ids=["message", "close", "noise"])
 def test_websocket_data_after_its_close(server: Server, after: bytes) -> None:
     with others_go_on(server), frame_client(server) as client:
-        assert client.settings.get(Setting.ENABLE_CONNECT_PROTOCOL) == 1
+        assert client.settings.get(ENABLE_CONNECT_PROTOCOL) == 1
         stream_id = client.open(CONNECT, end_stream=False)
         client.wait_until(lambda: client.streams[stream_id].status == 200)
-        client.send(data(stream_id, MASKED_CLOSE), data(stream_id, after), data(stream_id, after))
+        client.send(data_frame(stream_id, MASKED_CLOSE), data_frame(stream_id, after), data_frame(stream_id, after))
         client.ping()
-        client.send(data(stream_id, after, end_stream=True))
+        client.send(data_frame(stream_id, after, end=True))
         assert client.get(b"/ok").status == 200
 
 
@@ -135,17 +132,21 @@ def test_websocket_data_after_the_servers_close(server: Server) -> None:
         stream_id = client.open(CONNECT, end_stream=False)
         stream = client.streams[stream_id]
         client.wait_until(lambda: stream.status == 200)
-        client.send(data(stream_id, MASKED_HELLO))
+        client.send(data_frame(stream_id, MASKED_HELLO))
         client.wait_until(lambda: b"\x88" in stream.body)
-        client.send(data(stream_id, MASKED_CLOSE), data(stream_id, MASKED_HELLO), data(stream_id, MASKED_HELLO))
-        client.send(data(stream_id, b"", end_stream=True))
+        client.send(
+            data_frame(stream_id, MASKED_CLOSE),
+            data_frame(stream_id, MASKED_HELLO),
+            data_frame(stream_id, MASKED_HELLO),
+        )
+        client.send(data_frame(stream_id, b"", end=True))
         assert client.get(b"/ok").status == 200
 
 
 def test_websocket_data_before_it_is_accepted(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client:
         stream_id = client.next_id()
-        client.send(headers(stream_id, CONNECT, end_stream=False), data(stream_id, MASKED_HELLO))
+        client.send(headers(stream_id, CONNECT, end_stream=False), data_frame(stream_id, MASKED_HELLO))
         client.wait_until(lambda: bool(client.streams[stream_id].status) or client.streams[stream_id].is_over)
         assert client.get(b"/ok").status == 200
 
@@ -177,7 +178,7 @@ def test_data_that_arrives_during_the_drain(launch: Launch, directory: Path) -> 
         for _ in range(3):
             late = client.next_id()
             post = headers(late, request(b"/length", b"POST"), end_stream=False)
-            client.send(post, data(late, b"late"), window_update(late, 10), data(late, b"later", end_stream=True))
+            client.send(post, data_frame(late, b"late"), window_frame(late, 10), data_frame(late, b"later", end=True))
         client.ping()
         (directory / "finish").touch()
         assert other.wait_for(others).is_ended
@@ -188,5 +189,5 @@ def test_data_that_arrives_during_the_drain(launch: Launch, directory: Path) -> 
 def test_system_exit_in_an_application(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client:
         stream = client.get(b"/exit")
-        assert stream.status == 500 or stream.reset_code == Code.INTERNAL_ERROR
+        assert stream.status == 500 or stream.reset_code == INTERNAL_ERROR
         assert client.get(b"/ok").status == 200

@@ -10,7 +10,8 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import FrameClient, Setting, frame_client, request
+from tests.kit.frame_client import FrameClient, frame_client, request
+from tests.kit.http2_frames import INITIAL_WINDOW_SIZE
 from tests.kit.raw_http1 import raw_http1
 from tests.kit.stock import Server
 
@@ -35,7 +36,7 @@ def assert_held_back(asking: FrameClient) -> None:
 
 @pytest.mark.parametrize("window", [65_535, 1, 0], ids=["default window", "window of a byte", "no window"])
 def test_an_application_is_held_back_behind_a_window(launch: Launch, window: int) -> None:
-    sent = {Setting.INITIAL_WINDOW_SIZE: window}
+    sent = {INITIAL_WINDOW_SIZE: window}
     with (
         launch() as server,
         frame_client(server) as asking,
@@ -49,7 +50,7 @@ def test_an_application_is_held_back_behind_a_window(launch: Launch, window: int
 
 
 def test_an_application_is_held_back_behind_the_connections_window(launch: Launch) -> None:
-    sent = {Setting.INITIAL_WINDOW_SIZE: 2**31 - 1}
+    sent = {INITIAL_WINDOW_SIZE: 2**31 - 1}
     with (
         launch() as server,
         frame_client(server) as asking,
@@ -73,7 +74,7 @@ def test_an_application_is_held_back_by_a_client_that_does_not_read(launch: Laun
 
 
 def stall(server: Server, stack: ExitStack) -> None:
-    sent = {Setting.INITIAL_WINDOW_SIZE: 0}
+    sent = {INITIAL_WINDOW_SIZE: 0}
     client = stack.enter_context(frame_client(server, sent, is_crediting=False))
     client.open(request(b"/flood"))
 

@@ -7,17 +7,8 @@ import json
 import pytest
 
 from tests.kit.eventually import eventually
-from tests.kit.frames import (
-    DEFAULT_WINDOW_BYTES,
-    FRAME_BYTES,
-    Code,
-    FrameClient,
-    Setting,
-    data,
-    frame_client,
-    request,
-    reset,
-)
+from tests.kit.frame_client import FrameClient, frame_client, request
+from tests.kit.http2_frames import CANCEL, FRAME_BYTES, INITIAL_WINDOW_SIZE, WINDOW_BYTES, data_frame, reset_frame
 from tests.kit.others import others_go_on
 from tests.kit.stock import Server
 
@@ -29,7 +20,7 @@ def send_what_nobody_reads(client: FrameClient) -> int:
     stream_id = client.open(request(b"/leave", b"POST"), end_stream=False)
     client.wait_until(lambda: client.streams[stream_id].body == b"here")
     held = client.open(request(b"/hold", b"POST"), end_stream=False)
-    client.send(*[data(held, b"x" * 1000)] * 40)
+    client.send(*[data_frame(held, b"x" * 1000)] * 40)
     return stream_id
 
 
@@ -50,7 +41,7 @@ def test_other_streams_go_on_while_a_body_is_not_read(server: Server) -> None:
 def test_a_reset_is_heard_while_a_body_is_not_read(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client, frame_client(server) as asking:
         before = json.loads(asking.get(b"/counts").body)["seen"]
-        client.send(reset(send_what_nobody_reads(client)))
+        client.send(reset_frame(send_what_nobody_reads(client)))
         assert eventually(lambda: len(json.loads(asking.get(b"/counts").body)["seen"]) > len(before))
 
 
@@ -95,7 +86,7 @@ def test_data_on_a_stream_that_the_client_reset_costs_no_window(server: Server) 
         for _ in range(100):
             stream_id = client.open(request(b"/hold", b"POST"), end_stream=False)
             client.send_body(stream_id, bytes(FRAME_BYTES), end_stream=False)
-            client.send(reset(stream_id, Code.CANCEL))
+            client.send(reset_frame(stream_id, CANCEL))
         client.ping()
         length = client.open(request(b"/length", b"POST"), end_stream=False)
         client.send_body(length, bytes(2 * MEGABYTE))
@@ -105,5 +96,5 @@ def test_data_on_a_stream_that_the_client_reset_costs_no_window(server: Server) 
 def test_windows_are_large_from_the_start(server: Server) -> None:
     with frame_client(server) as client:
         client.ping()
-        assert client.settings.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW_BYTES) >= MEGABYTE
+        assert client.settings.get(INITIAL_WINDOW_SIZE, WINDOW_BYTES) >= MEGABYTE
         assert client.windows[0] >= 16 * MEGABYTE

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import Code, Kind, Setting, frame, frame_client, headers, request
+from tests.kit.frame_client import frame_client, headers, request
+from tests.kit.http2_frames import GOAWAY, INTERNAL_ERROR, MAX_CONCURRENT_STREAMS, NO_ERROR, REFUSED_STREAM, frame
 from tests.kit.others import others_go_on
 from tests.kit.raw_http1 import exchange, raw_http1
 from tests.kit.stock import Server
@@ -43,7 +44,7 @@ def test_an_application_that_fails_within_its_answer_resets_the_stream(server: S
     with others_go_on(server), frame_client(server) as client:
         stream = client.get(path)
         assert not stream.is_ended
-        assert stream.reset_code == Code.INTERNAL_ERROR
+        assert stream.reset_code == INTERNAL_ERROR
         assert client.get(b"/ok").status == 200
 
 
@@ -65,7 +66,7 @@ def test_a_client_that_says_goaway_gets_its_streams_finished(launch: Launch, dir
     with launch() as server, frame_client(server) as client:
         opened = [client.open(request(path)) for path in [b"/stream", b"/stream", b"/hold"]]
         client.wait_until(lambda: all(client.streams[each].body == b"all" for each in opened[:2]))
-        client.send(frame(Kind.GOAWAY, 0, struct.pack(">II", 0, Code.NO_ERROR)))
+        client.send(frame(GOAWAY, 0, 0, struct.pack(">II", 0, NO_ERROR)))
         client.ping()
         (directory / "finish").touch()
         assert [client.wait_for(each).is_ended for each in opened] == [True] * 3
@@ -75,12 +76,12 @@ def test_a_client_that_says_goaway_gets_its_streams_finished(launch: Launch, dir
 def test_a_stream_over_the_limit_is_refused_alone(launch: Launch, directory: Path) -> None:
     with launch() as server, frame_client(server) as client:
         client.ping()  # by then the server knows that its settings have come
-        limit = client.settings[Setting.MAX_CONCURRENT_STREAMS]
+        limit = client.settings[MAX_CONCURRENT_STREAMS]
         assert limit >= 100
         opened = [client.open(request(b"/stream")) for _ in range(limit)]
         client.wait_until(lambda: all(client.streams[each].body == b"all" for each in opened))
         extra = [client.open(request(b"/stream")) for _ in range(3)]
-        assert [client.wait_for(each).reset_code for each in extra] == [Code.REFUSED_STREAM] * 3
+        assert [client.wait_for(each).reset_code for each in extra] == [REFUSED_STREAM] * 3
         client.ping()
         (directory / "finish").touch()
         assert [client.wait_for(each).is_ended for each in opened] == [True] * limit

@@ -10,7 +10,8 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import ACK, Code, FrameClient, Kind, Setting, frame, frame_client, request
+from tests.kit.frame_client import FrameClient, frame_client, request
+from tests.kit.http2_frames import ACK, INITIAL_WINDOW_SIZE, NO_ERROR, PING, REFUSED_STREAM, frame
 from tests.kit.others import others_go_on, wait_for_drain
 from tests.kit.raw_http1 import raw_http1
 
@@ -30,7 +31,7 @@ def test_the_drain_is_announced_before_the_last_stream_is_named(launch: Launch, 
         in_flight = open_stream(client)
         server.process.send_signal(signal.SIGTERM)
         client.wait_until(lambda: len(client.goaways) == 2)
-        assert client.goaways == [(LARGEST_STREAM_ID, Code.NO_ERROR), (in_flight, Code.NO_ERROR)]
+        assert client.goaways == [(LARGEST_STREAM_ID, NO_ERROR), (in_flight, NO_ERROR)]
         assert not client.streams[in_flight].is_over
         (directory / "finish").touch()
         assert client.wait_for(in_flight).is_ended
@@ -48,7 +49,7 @@ def test_a_stream_that_crosses_the_announcement_is_served(launch: Launch, direct
         client.wait_until(lambda: bool(client.goaways))
         crossing = client.open(request(b"/ok"))
         client.wait_until(lambda: bool(client.pings))
-        client.send(frame(Kind.PING, 0, client.pings[0], ACK))
+        client.send(frame(PING, ACK, 0, client.pings[0]))
         assert client.wait_for(crossing).status == 200
         client.wait_until(lambda: len(client.goaways) == 2)
         assert client.goaways[1][0] == crossing
@@ -63,7 +64,7 @@ def test_later_streams_are_refused_so_that_they_can_be_sent_again(launch: Launch
         server.process.send_signal(signal.SIGTERM)
         client.wait_until(lambda: len(client.goaways) == 2)
         later = [client.open(request(b"/ok")) for _ in range(3)]
-        assert [client.wait_for(each).reset_code for each in later] == [Code.REFUSED_STREAM] * 3
+        assert [client.wait_for(each).reset_code for each in later] == [REFUSED_STREAM] * 3
         assert client.goaways[-1][0] < later[0]
         (directory / "finish").touch()
         assert client.wait_for(in_flight).is_ended
@@ -109,7 +110,7 @@ def test_a_client_that_stops_reading_is_cut_at_the_drain_deadline(launch: Launch
 
 @pytest.mark.parametrize("window", [65_535, 2**31 - 1], ids=["stream", "connection"])
 def test_a_client_that_gives_no_credit_is_cut_at_the_drain_deadline(launch: Launch, window: int) -> None:
-    sent = {Setting.INITIAL_WINDOW_SIZE: window}
+    sent = {INITIAL_WINDOW_SIZE: window}
     with launch({"--drain-seconds": 1}) as server, frame_client(server, sent, is_crediting=False) as client:
         stream_id = client.open(request(b"/flood"))
         client.wait_until(lambda: len(client.streams[stream_id].body) > 60_000)

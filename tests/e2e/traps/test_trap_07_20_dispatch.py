@@ -12,7 +12,7 @@ from sage_edge.app.dispatch import GuardedDispatcher
 from sage_edge.app.lifespan import Mount
 from sage_edge.core.readiness import Phase, Readiness
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import frame_client
+from tests.kit.frame_client import frame_client
 from tests.kit.raw_http1 import exchange
 from tests.kit.stock import IS_STOCK, PREFIX, run_to_its_end
 

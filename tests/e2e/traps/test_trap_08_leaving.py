@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import frame_client, request
+from tests.kit.frame_client import frame_client, request
 
 
 @pytest.mark.parametrize("path", [b"/leave", b"/poll", b"/push"])

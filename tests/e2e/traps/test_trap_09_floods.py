@@ -10,23 +10,25 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import (
+from tests.kit.frame_client import FrameClient, frame_client, headers, request
+from tests.kit.http2_frames import (
+    CONTINUATION,
     END_HEADERS,
     END_STREAM,
-    Code,
-    FrameClient,
-    Kind,
-    Setting,
-    data,
-    encode,
+    ENHANCE_YOUR_CALM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    NO_ERROR,
+    PING,
+    PRIORITY,
+    SETTINGS,
+    data_frame,
     frame,
-    frame_client,
-    headers,
-    priority,
-    request,
-    reset,
-    settings,
-    window_update,
+    plain_block,
+    priority_frame,
+    reset_frame,
+    settings_frame,
+    window_frame,
 )
 from tests.kit.others import others_go_on
 from tests.kit.stock import Server
@@ -38,7 +40,7 @@ MANY = 20_000
 
 def assert_calmed(client: FrameClient) -> None:
     client.wait_until(lambda: bool(client.goaways) or client.is_closed)
-    assert [code for _, code in client.goaways] == [Code.ENHANCE_YOUR_CALM]
+    assert [code for _, code in client.goaways] == [ENHANCE_YOUR_CALM]
     client.wait_until(lambda: client.is_closed)
 
 
@@ -48,23 +50,23 @@ def test_rapid_reset(launch: Launch, path: bytes) -> None:
     with launch() as server, others_go_on(server), frame_client(server) as asking:
         with frame_client(server) as client:
             opened = (client.next_id() for _ in range(10_000))
-            client.flood(headers(each, request(path)) + reset(each) for each in opened)
+            client.flood(headers(each, request(path)) + reset_frame(each) for each in opened)
             assert_calmed(client)
         # The other connection's endless answer is still running.
         assert eventually(lambda: json.loads(asking.get(b"/counts").body)["running"] == 1)
 
 
 FLOODS: dict[str, Callable[[int], Iterable[bytes]]] = {
-    "ping": lambda _: (frame(Kind.PING, 0, struct.pack(">Q", number)) for number in range(MANY)),
-    "ping answer": lambda _: (frame(Kind.PING, 0, bytes(8), 1) for _ in range(MANY)),
-    "settings": lambda _: (settings({}) for _ in range(MANY)),
-    "window sizes": lambda _: (settings({Setting.INITIAL_WINDOW_SIZE: 65_535 + each % 2}) for each in range(MANY)),
-    "settings answer": lambda _: (frame(Kind.SETTINGS, flags=1) for _ in range(MANY)),
-    "priority": lambda stream_id: (priority(stream_id) for _ in range(MANY)),
-    "priority of many": lambda stream_id: (priority(stream_id + 2 * number) for number in range(1, MANY)),
-    "empty data": lambda stream_id: (data(stream_id) for _ in range(MANY)),
-    "window of the connection": lambda _: (window_update(0, 1) for _ in range(2 * MANY)),
-    "window of a stream": lambda stream_id: (window_update(stream_id, 1) for _ in range(2 * MANY)),
+    "ping": lambda _: (frame(PING, 0, 0, struct.pack(">Q", number)) for number in range(MANY)),
+    "ping answer": lambda _: (frame(PING, 1, 0, bytes(8)) for _ in range(MANY)),
+    "settings": lambda _: (settings_frame() for _ in range(MANY)),
+    "window sizes": lambda _: (settings_frame((INITIAL_WINDOW_SIZE, 65_535 + each % 2)) for each in range(MANY)),
+    "settings answer": lambda _: (frame(SETTINGS, 1) for _ in range(MANY)),
+    "priority": lambda stream_id: (priority_frame(stream_id) for _ in range(MANY)),
+    "priority of many": lambda stream_id: (priority_frame(stream_id + 2 * number) for number in range(1, MANY)),
+    "empty data": lambda stream_id: (data_frame(stream_id) for _ in range(MANY)),
+    "window of the connection": lambda _: (window_frame(0, 1) for _ in range(2 * MANY)),
+    "window of a stream": lambda stream_id: (window_frame(stream_id, 1) for _ in range(2 * MANY)),
 }
 
 
@@ -98,18 +100,18 @@ def twice(client: FrameClient, second: Callable[[int], bytes]) -> Iterator[bytes
 
 
 MISTAKES: dict[str, Callable[[int], bytes]] = {
-    "window update of nothing": lambda stream_id: window_update(stream_id, 0),
-    "window too large": lambda stream_id: window_update(stream_id, 2**31 - 1),
-    "data after the end": lambda stream_id: data(stream_id, b"more"),
+    "window update of nothing": lambda stream_id: window_frame(stream_id, 0),
+    "window too large": lambda stream_id: window_frame(stream_id, 2**31 - 1),
+    "data after the end": lambda stream_id: data_frame(stream_id, b"more"),
     "headers after the end": lambda stream_id: headers(stream_id, request(b"/hold")),
-    "priority of four bytes": lambda stream_id: frame(Kind.PRIORITY, stream_id, bytes(4)),
+    "priority of four bytes": lambda stream_id: frame(PRIORITY, 0, stream_id, bytes(4)),
 }
 
 
 def assert_bounded(client: FrameClient) -> None:
     """It comes to an end before the server has reset many streams; which fault is named depends on the mistake."""
     client.wait_until(lambda: client.is_closed)
-    assert [code for _, code in client.goaways if code != Code.NO_ERROR]
+    assert [code for _, code in client.goaways if code != NO_ERROR]
     assert sum(stream.reset_code is not None for stream in client.streams.values()) < 1000
 
 
@@ -143,11 +145,11 @@ def test_continuation_flood(launch: Launch, size: int) -> None:
     """CVE-2024-27316 and others."""
     with launch() as server, others_go_on(server), frame_client(server) as client:
         before = server.resident_bytes
-        field = encode([(b"x-field", b"v" * max(0, size - 11))])
+        field = plain_block([(b"x-field", b"v" * max(0, size - 11))])
         piece = field[:size] if size >= len(field) else field[:1] * size
-        first = frame(Kind.HEADERS, client.next_id(), encode(request()), END_STREAM)
+        first = frame(HEADERS, END_STREAM, client.next_id(), plain_block(request()))
         client.send(first)
-        client.flood((frame(Kind.CONTINUATION, 1, piece) for _ in range(10_000)), at_once=50)
+        client.flood((frame(CONTINUATION, 0, 1, piece) for _ in range(10_000)), at_once=50)
         client.wait_until(lambda: client.is_closed)
         assert client.goaways
         assert server.resident_bytes - before < BOUND_BYTES
@@ -156,9 +158,9 @@ def test_continuation_flood(launch: Launch, size: int) -> None:
 def bomb(stream_id: int) -> bytes:
     """A request of 16 KB whose fields are 48 MB: one that is put in the table, and then named again and again."""
     value = b"v" * 3900
-    entry = b"\x40" + encode([(b"x-bomb", value)])[1:]
-    block = encode(request()) + entry + b"\xbe" * 12_000
-    return frame(Kind.HEADERS, stream_id, block, END_STREAM | END_HEADERS)
+    entry = b"\x40" + plain_block([(b"x-bomb", value)])[1:]
+    block = plain_block(request()) + entry + b"\xbe" * 12_000
+    return frame(HEADERS, END_STREAM | END_HEADERS, stream_id, block)
 
 
 def test_hpack_bomb(launch: Launch) -> None:
@@ -179,8 +181,8 @@ def test_ordinary_clients_are_within_the_budgets(server: Server) -> None:
     with others_go_on(server), frame_client(server) as client:
         for _ in range(40):
             opened = [client.next_id() for _ in range(50)]
-            client.send(*(headers(each, request()) for each in opened), settings({}) if client.is_closed else b"")
-            client.send(reset(opened[0]))
+            client.send(*(headers(each, request()) for each in opened), settings_frame() if client.is_closed else b"")
+            client.send(reset_frame(opened[0]))
             assert {client.wait_for(each).status for each in opened[1:]} == {200}
         client.ping()
         assert not client.goaways

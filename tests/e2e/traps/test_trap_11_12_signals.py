@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import frame_client, request
+from tests.kit.frame_client import frame_client, request
 
 TICKS = 400
 """Of 5 ms each: longer than the drain of a worker that is restarted."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import frame_client
+from tests.kit.frame_client import frame_client
 from tests.kit.stock import Server
 
 

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import frame_client
+from tests.kit.frame_client import frame_client
 from tests.kit.stock import run_to_its_end
 
 MOST_LINES = 4

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 from tests.e2e.traps.conftest import Launch
-from tests.kit.frames import frame_client
+from tests.kit.frame_client import frame_client
 from tests.kit.stock import IS_STOCK
 
 CONNECTIONS = 32

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.traps.conftest import Launch
 from tests.kit.eventually import eventually
-from tests.kit.frames import frame_client, request
+from tests.kit.frame_client import frame_client, request
 from tests.kit.raw_http1 import raw_http1
 
 CLIENTS = 20

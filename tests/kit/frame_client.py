@@ -10,109 +10,56 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import hpack
-from hpack.hpack import encode_integer
 
 from tests.kit.edge import Edge
-from tests.kit.raw_http2 import Header
+from tests.kit.http2_frames import (
+    ACK,
+    DATA,
+    END_STREAM,
+    FRAME_BYTES,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    SETTINGS_ACK,
+    WINDOW_BYTES,
+    WINDOW_UPDATE,
+    Field,
+    data_frame,
+    get_fields,
+    headers_frame,
+    ping_frame,
+    plain_block,
+    settings_frame,
+    window_frame,
+)
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 PATIENCE_SECONDS = 20.0
 """Longest wait for anything a server is to send."""
-DEFAULT_WINDOW_BYTES = 65_535
-FRAME_BYTES = 16_384
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
 
 _LOST = (ConnectionError, ssl.SSLError)
 
 
-class Kind(IntEnum):
-    """RFC 9113 section 6."""
-
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
+def headers(stream_id: int, fields: Iterable[Field], *, end_stream: bool = True) -> bytes:
+    """HEADERS that leave no trace in the peer's table."""
+    return headers_frame(stream_id, plain_block(fields), end=end_stream)
 
 
-class Code(IntEnum):
-    """RFC 9113 section 7."""
-
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    INTERNAL_ERROR = 2
-    FLOW_CONTROL_ERROR = 3
-    STREAM_CLOSED = 5
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    ENHANCE_YOUR_CALM = 11
-
-
-class Setting(IntEnum):
-    """RFC 9113 section 6.5.2, RFC 8441 section 3."""
-
-    MAX_CONCURRENT_STREAMS = 3
-    INITIAL_WINDOW_SIZE = 4
-    ENABLE_CONNECT_PROTOCOL = 8
-
-
-def frame(kind: int, stream_id: int = 0, payload: bytes = b"", flags: int = 0) -> bytes:
-    """Any frame, sense or nonsense."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream_id) + payload
-
-
-def encode(fields: Iterable[Header]) -> bytes:
-    """A field block of literals alone, so that it leaves no trace in the peer's table."""
-    return b"".join(b"\0" + _string(name) + _string(value) for name, value in fields)
-
-
-def headers(stream_id: int, fields: Iterable[Header], *, end_stream: bool = True) -> bytes:
-    """HEADERS."""
-    return frame(Kind.HEADERS, stream_id, encode(fields), END_HEADERS | (END_STREAM if end_stream else 0))
-
-
-def data(stream_id: int, payload: bytes = b"", *, end_stream: bool = False) -> bytes:
-    """DATA."""
-    return frame(Kind.DATA, stream_id, payload, END_STREAM if end_stream else 0)
-
-
-def reset(stream_id: int, code: int = Code.CANCEL) -> bytes:
-    """RST_STREAM."""
-    return frame(Kind.RST_STREAM, stream_id, struct.pack(">I", code))
-
-
-def window_update(stream_id: int, increment: int) -> bytes:
-    """WINDOW_UPDATE."""
-    return frame(Kind.WINDOW_UPDATE, stream_id, struct.pack(">I", increment))
-
-
-def settings(values: Mapping[int, int]) -> bytes:
-    """SETTINGS."""
-    return frame(Kind.SETTINGS, 0, b"".join(struct.pack(">HI", *item) for item in values.items()))
-
-
-def priority(stream_id: int, depends_on: int = 0) -> bytes:
-    """PRIORITY."""
-    return frame(Kind.PRIORITY, stream_id, struct.pack(">IB", depends_on, 15))
-
-
-def request(path: bytes = b"/ok", method: bytes = b"GET", *more: Header) -> list[Header]:
+def request(path: bytes = b"/ok", method: bytes = b"GET", *more: Field) -> list[Field]:
     """The fields of a request."""
-    return [(b":method", method), (b":scheme", b"https"), (b":authority", b"localhost"), (b":path", path), *more]
+    return get_fields(*more, method=method, authority=b"localhost", path=path)
 
 
 @dataclass
 class Stream:
     """What came back on one stream."""
 
-    fields: list[Header] = field(default_factory=list)
+    fields: list[Field] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
     is_ended: bool = False
     reset_code: int | None = None
@@ -156,19 +103,19 @@ class FrameClient:
         self.goaways: list[tuple[int, int]] = []
         self.streams: defaultdict[int, Stream] = defaultdict(Stream)
         self.windows: defaultdict[int, int] = defaultdict(lambda: self._initial_window)
-        self.windows[0] = DEFAULT_WINDOW_BYTES
+        self.windows[0] = WINDOW_BYTES
         self.pings: list[bytes] = []
         self.is_closed = False
-        self._initial_window = DEFAULT_WINDOW_BYTES
+        self._initial_window = WINDOW_BYTES
         self._is_crediting = is_crediting
         self._is_polite = is_polite
         self._acknowledged: set[bytes] = set()
         self._decoder = hpack.Decoder(2**20)
         self._received = bytearray()
         self._next_id = 1
-        self.send(PREFACE + settings(settings_sent or {}))
+        self.send(PREFACE + settings_frame(*(settings_sent or {}).items()))
 
-    def open(self, fields: Sequence[Header] | None = None, *, end_stream: bool = True) -> int:
+    def open(self, fields: Sequence[Field] | None = None, *, end_stream: bool = True) -> int:
         """Send HEADERS on a new stream; its number."""
         stream_id = self.next_id()
         self.send(headers(stream_id, fields or request(), end_stream=end_stream))
@@ -214,13 +161,13 @@ class FrameClient:
                 continue
             self.windows[0] -= size
             self.windows[stream_id] -= size
-            self.send(data(stream_id, body[:size], end_stream=end_stream and size == len(body)))
+            self.send(data_frame(stream_id, body[:size], end=end_stream and size == len(body)))
             body = body[size:]
 
     def ping(self) -> None:
         """Wait for the answer to a PING: by then the server has read everything before it."""
         payload = struct.pack(">Q", time.monotonic_ns())
-        self.send(frame(Kind.PING, 0, payload))
+        self.send(ping_frame(payload))
         self.wait_until(lambda: payload in self._acknowledged or self.is_closed)
         assert payload in self._acknowledged, "the connection was closed before the PING was answered"
 
@@ -275,34 +222,34 @@ class FrameClient:
 
     def _note(self, kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
         """Note a frame; what it is answered with."""
-        if kind in {Kind.DATA, Kind.HEADERS}:
+        if kind in {DATA, HEADERS}:
             return self._note_message(kind, flags, stream_id, payload)
-        if kind == Kind.RST_STREAM:
+        if kind == RST_STREAM:
             self.streams[stream_id].reset_code = int.from_bytes(payload, "big")
-        elif kind == Kind.GOAWAY:
+        elif kind == GOAWAY:
             self.goaways.append(struct.unpack(">II", payload[:8]))
-        elif kind == Kind.WINDOW_UPDATE:
+        elif kind == WINDOW_UPDATE:
             self.windows[stream_id] += int.from_bytes(payload, "big")
-        elif kind == Kind.PING and flags & ACK:
+        elif kind == PING and flags & ACK:
             self._acknowledged.add(payload)
-        elif kind == Kind.PING:
+        elif kind == PING:
             self.pings.append(payload)
-            return frame(Kind.PING, 0, payload, ACK) if self._is_polite else b""
-        elif kind == Kind.SETTINGS and not flags & ACK:
+            return ping_frame(payload, is_ack=True) if self._is_polite else b""
+        elif kind == SETTINGS and not flags & ACK:
             self.settings |= dict(struct.iter_unpack(">HI", payload))
-            self._resize(self.settings.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW_BYTES))
-            return frame(Kind.SETTINGS, flags=ACK)
+            self._resize(self.settings.get(INITIAL_WINDOW_SIZE, WINDOW_BYTES))
+            return SETTINGS_ACK
         return b""
 
     def _note_message(self, kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
         stream = self.streams[stream_id]
-        if kind == Kind.HEADERS:
+        if kind == HEADERS:
             stream.fields += self._decoder.decode(payload, raw=True)
-        stream.body += payload if kind == Kind.DATA else b""
+        stream.body += payload if kind == DATA else b""
         stream.is_ended |= bool(flags & END_STREAM)
-        if kind == Kind.HEADERS or not payload or not self._is_crediting:
+        if kind == HEADERS or not payload or not self._is_crediting:
             return b""
-        return window_update(0, len(payload)) + (window_update(stream_id, len(payload)) if not stream.is_over else b"")
+        return window_frame(0, len(payload)) + (window_frame(stream_id, len(payload)) if not stream.is_over else b"")
 
     def _resize(self, initial: int) -> None:
         difference, self._initial_window = initial - self._initial_window, initial
@@ -322,7 +269,3 @@ def frame_client(
             client = FrameClient(stream, settings_sent, is_crediting=is_crediting, is_polite=is_polite)
             client.wait_until(lambda: bool(client.settings))
             yield client
-
-
-def _string(text: bytes) -> bytes:
-    return bytes(encode_integer(len(text), 7)) + text
