@@ -48,7 +48,7 @@ class ClientAccount:
     Attributes:
         connections: open.
         buffered_bytes: of heads, bodies and answers that wait in memory.
-        requests: whose applications run, or are about to.
+        requests: whose applications run, or are to.
         expiring: applications that have their time to end, since their client left.
         turn: of the loop, in which it last had something done.
         spent_seconds: what that took of the turn.
@@ -76,6 +76,16 @@ class ClientAccount:
         self.turn = 0
         self.spent_seconds = 0.0
         self.started = 0
+
+    def add_request(self, head_bytes: int, state_bytes: int) -> None:
+        """One has come, whose application runs soon; the bytes are of its head, and of what it takes beside that."""
+        self.requests += 1
+        self.buffered_bytes += HEAD_COST_FACTOR * head_bytes + state_bytes
+
+    def remove_request(self, head_bytes: int, state_bytes: int) -> None:
+        """One that was added is over, or does not run."""
+        self.requests -= 1
+        self.buffered_bytes -= HEAD_COST_FACTOR * head_bytes + state_bytes
 
     @property
     def is_exhausted(self) -> bool:

@@ -13,7 +13,7 @@ import trio
 
 from sage_edge.app.asgi import ASGIApplication
 from sage_edge.app.exchange import EXCHANGE, Exchange
-from sage_edge.core.budgets import HEAD_COST_FACTOR, ClientAccount
+from sage_edge.core.budgets import ClientAccount
 from sage_edge.core.exchange import Cause
 from sage_edge.core.logger import EdgeLogger
 
@@ -54,14 +54,12 @@ class RunningApplications:
     def add(self, exchange: Exchange) -> None:
         """One is about to begin."""
         self._exchanges.add(exchange)
-        self._account.requests += 1
-        self._account.buffered_bytes += HEAD_COST_FACTOR * exchange.head_bytes + exchange.state_bytes
+        self._account.add_request(exchange.head_bytes, exchange.state_bytes)
 
     def remove(self, exchange: Exchange) -> None:
         """One that was added has ended, or does not begin."""
         self._exchanges.discard(exchange)
-        self._account.requests -= 1
-        self._account.buffered_bytes -= HEAD_COST_FACTOR * exchange.head_bytes + exchange.state_bytes
+        self._account.remove_request(exchange.head_bytes, exchange.state_bytes)
         self._tell_if_left()
         exchange.scope.pop(EXCHANGE, None)  # the two would keep each other until the collector comes
 

@@ -30,8 +30,8 @@ log = EdgeLogger(__name__)
 
 DECODED_FACTOR = 4
 """A header list over the limit is answered with 431; over so many times that, the connection ends."""
-UNSENT_LIMIT_BYTES = 64 * 1024
-"""With so much to answer to frames that nobody takes, no more frames are read."""
+UNSENT_LIMIT_BYTES = 16 * 1024
+"""With so much to answer to frames that nobody takes, no more frames are gone through, and none are read."""
 
 
 class HTTP2Connection:
@@ -51,13 +51,14 @@ class HTTP2Connection:
         self._host = host
         self._now = now = host.clock()
         max_list_bytes = DECODED_FACTOR * limits.max_header_bytes
-        self._codec = Codec(self, max_list_bytes=max_list_bytes, has_time=host.has_time)
+        self._codec = Codec(self, max_list_bytes=max_list_bytes, has_time=self._has_time)
         self._out = Outbound()
         self._budgets = FrameBudgets(limits, now)
         self._streams = Streams(host, self._out, self._budgets)
         self._waits = Waits(limits, now)
         self._farewell = Farewell(self._out)
         self._held_bytes = 0  # of what is not whole, in its client's account
+        self._has_more = False  # of what was read is kept for later
         self._is_closing = False
         self._out.control(
             frames.settings_frame(
@@ -89,6 +90,10 @@ class HTTP2Connection:
         """False while the client does not take what its frames are answered with."""
         return self._out.control_bytes < UNSENT_LIMIT_BYTES
 
+    def _has_time(self) -> bool:
+        """Whether the next frame is for now. What one read holds may be answered with many times its bytes."""
+        return self.may_read and self._host.has_time()
+
     @property
     def is_idle(self) -> bool:
         """Whether no stream is open."""
@@ -105,18 +110,23 @@ class HTTP2Connection:
             return
         self._now = self._host.clock()
         try:
-            is_over = self._codec.feed(data)
+            self._has_more = not self._codec.feed(data)
             self._charge_held()
         except ConnectionFault as fault:
+            self._has_more = False
             self._fail(fault)
-            is_over = True
-        if is_over:
+        if not self._has_more:
             self._exchanges.run_new()
         else:
-            self._host.go_on_later(self._go_on)
+            self._exchanges.drop_unbegun()
+            self._go_on_later()
         self._close_if_over()
         if self._out.is_ready or self._is_closing:
             self._host.wake()
+
+    def _go_on_later(self) -> None:
+        if self._has_more and self.may_read:  # otherwise once its client has taken what there is
+            self._host.go_on_later(self._go_on)
 
     def _go_on(self) -> None:
         self.receive(b"")
@@ -141,6 +151,7 @@ class HTTP2Connection:
         data = self._out.take(limit_bytes)
         self._budgets.note_data_sent(self._out.data_frames)
         self._out.data_frames = 0
+        self._go_on_later()
         self._close_if_over()
         return data
 
@@ -192,6 +203,7 @@ class HTTP2Connection:
 
     def _end_streams(self, cause: Cause) -> None:
         self._is_closing = True
+        self._has_more = False
         self._host.account.buffered_bytes -= self._held_bytes
         self._held_bytes = 0
         self._streams.lose(cause)
@@ -342,6 +354,8 @@ class HTTP2Connection:
         self._close_if_over()
 
     def _close_if_over(self) -> None:
+        if self._has_more:
+            return
         if self._farewell.is_announced and not self._exchanges.has_new and self._streams.are_answered:
             self._end_streams(Cause.CLIENT_LEFT)  # what is left of them is their client's to say
 

@@ -62,14 +62,22 @@ class Exchanges:
         """Begin those that came with the last bytes.
 
         Only once all of these are gone through, in however many turns: what was reset in the same breath need not
-        begin, and is told of as no layer will; and a small body has come too.
+        begin; and a small body has come too.
         """
+        self.drop_unbegun()
         new, self._new = self._new, []
         for exchange in new:
-            if not exchange.is_client_gone:
-                self._host.run_exchange(exchange)
-            else:
-                note_unbegun(self._host, exchange)  # no layer tells of it
+            self._uncount(exchange)  # whoever runs it counts it
+            self._host.run_exchange(exchange)
+
+    def drop_unbegun(self) -> None:
+        """Tell of those that were reset already, as no layer will, and have them wait for the others no longer."""
+        gone = [exchange for exchange in self._new if exchange.is_client_gone]
+        if gone:
+            self._new = [exchange for exchange in self._new if not exchange.is_client_gone]
+        for exchange in gone:
+            self._uncount(exchange)
+            note_unbegun(self._host, exchange)
 
     def open(self, stream_id: int, fields: list[Field], *, is_last: bool) -> None:
         """A request on a new stream.
@@ -113,6 +121,11 @@ class Exchanges:
         if is_last:
             self._deliver(stream, exchange, b"", is_last=True)
         self._new.append(exchange)
+        # Others of its address may begin before it does, which is not to let them be more than may.
+        host.account.add_request(exchange.head_bytes, exchange.state_bytes)
+
+    def _uncount(self, exchange: Exchange) -> None:
+        self._host.account.remove_request(exchange.head_bytes, exchange.state_bytes)
 
     def refuse_malformed(self, stream_id: int, fields: list[Field], reason: str) -> None:
         """A request that breaks a rule of the protocol (section 8.1.1).

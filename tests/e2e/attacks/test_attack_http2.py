@@ -9,7 +9,6 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from sage_edge.core.budgets import REQUEST_COST_BYTES
 from tests.e2e.attacks.conftest import MakeTarget
 from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, open_tls, rss_bytes, siege
 from tests.kit.frame_client import FrameClient, headers, request
@@ -255,43 +254,6 @@ def test_requests_that_never_end(target: Target) -> None:
         client.send(*(headers(client.next_id(), request(b"/read", b"POST"), end_stream=False) for _ in range(250)))
         hold(client)
         assert not client.goaways
-
-
-def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None:
-    # No connection of theirs goes over any limit; their address has three times 4 MiB for requests of 16 KiB.
-    with (
-        make_target("--max-buffered-bytes", str(4 * 2**20)) as target,
-        siege(target, "waiting requests, 12 connections", connections=12),
-        ExitStack() as stack,
-    ):
-        clients = [stack.enter_context(attacker(target)) for _ in range(12)]
-        for client in clients:
-            client.send(*(headers(client.next_id(), IGNORED) for _ in range(250)))
-            client.ping()
-        refused = [stream for client in clients for stream in client.streams.values() if stream.is_over]
-        assert {stream.reset_code for stream in refused} == {REFUSED_STREAM}
-        assert len(refused) > 11 * 250 - 3 * 4 * 2**20 // REQUEST_COST_BYTES  # those of one read are let in together
-
-
-def test_clients_that_ask_for_much_and_leave_at_once(fresh: Target) -> None:
-    # No connection of theirs goes over any limit.
-    asked = b"".join(headers(stream_id, IGNORED) for stream_id in range(1, 501, 2))
-    with siege(fresh, "asked and left", connections=100):
-        for _ in range(100):
-            with open_tls(fresh, http2=True) as sock:
-                sock.sendall(PREFACE + settings_frame() + asked)
-            time.sleep(0.01)
-
-
-def test_requests_that_are_abandoned_again_and_again(make_target: MakeTarget) -> None:
-    # Twenty rounds, each over before the next begins.
-    with make_target("--cancel-grace-seconds", "0.05") as target, siege(target, "abandoned requests", connections=20):
-        for _ in range(20):
-            with attacker(target) as client:
-                client.send(*(headers(client.next_id(), POST, end_stream=False) for _ in range(250)))
-                client.ping()
-                time.sleep(0.05)
-            time.sleep(0.1)
 
 
 def test_uploads_that_nobody_reads(fresh: Target) -> None:
