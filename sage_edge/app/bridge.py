@@ -266,6 +266,8 @@ class _GatewayPart:
         await self._wait_for_window()
         self._progress.note(message)
         if self._progress.is_complete:
+            if self._scope["type"] == "http":
+                self._inbox.close()
             self._wake()  # who receives is given a disconnect
         self._under_way.spend(message_cost_bytes(message))
         self._post(self._edge.write, message)

@@ -278,6 +278,8 @@ class Exchange(ABC):
         """Call back those who asked `when_done`."""
         if self._is_end_expected and self.spare is not None:
             self.spare()
+        if self.scope["type"] == "http":
+            self._inbox.close()
         self._wake_receiver()  # which is given a disconnect
         callbacks, self._when_done = self._when_done, []
         for callback in callbacks:

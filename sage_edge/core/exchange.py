@@ -170,6 +170,7 @@ class Inbox:
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
         self._disconnect: Message | None = None
+        self._is_closed = False
 
     @property
     def has_message(self) -> bool:
@@ -189,8 +190,13 @@ class Inbox:
             self._disconnect = message
             if message["type"] == "http.disconnect":
                 self._messages.clear()
-        else:
+        elif not self._is_closed:
             self._messages.append(message)
+
+    def close(self) -> None:
+        """Keep nothing of a request that is answered: its application is told of its end in place of its body."""
+        self._is_closed = True
+        self._messages.clear()
 
     def take(self) -> Message:
         """The next message for the application. A disconnect can be taken any number of times.

@@ -120,6 +120,18 @@ async def test_a_receive_after_the_answer_is_given_the_disconnect(place: Place) 
     assert received == ["http.disconnect"] * 2
 
 
+async def test_a_receive_after_the_answer_is_not_given_the_rest_of_a_body(place: Place) -> None:
+    received: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await answer(scope, receive, send)
+        received.append((await receive())["type"])
+
+    await call(place, application, RecordingExchange(request(b"1", more_body=True), request(b"2")))
+    assert received == ["http.disconnect"]
+
+
 async def test_a_receive_that_waits_is_given_the_disconnect_when_the_answer_is_complete(place: Place) -> None:
     # As by a task beside the answer, which nobody would wake otherwise once its stream is over.
     received: list[str] = []

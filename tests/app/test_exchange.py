@@ -123,11 +123,11 @@ class TestReceive:
         received = [await exchange.receive() for _ in range(5)]
         assert received == [*MESSAGES, WEBSOCKET_DISCONNECT, WEBSOCKET_DISCONNECT]
 
-    async def test_after_a_complete_answer_there_is_a_disconnect_once_the_body_is_taken(self) -> None:
+    async def test_after_a_complete_answer_there_is_a_disconnect_and_no_more_of_the_body(self) -> None:
         exchange = RecordingExchange(request(b"a"))
         for message in ANSWER:
             await exchange.send(message)
-        assert [await exchange.receive() for _ in range(3)] == [request(b"a"), HTTP_DISCONNECT, HTTP_DISCONNECT]
+        assert [await exchange.receive() for _ in range(2)] == [HTTP_DISCONNECT, HTTP_DISCONNECT]
 
     async def test_who_waits_when_the_answer_becomes_complete_is_given_a_disconnect(
         self, nursery: trio.Nursery

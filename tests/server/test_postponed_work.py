@@ -114,6 +114,23 @@ def test_chunks_of_a_byte_wait() -> None:
     assert connection.is_idle
 
 
+@pytest.mark.parametrize(
+    "body", ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+def test_requests_that_are_here_whole_are_all_answered_though_nobody_has_read_their_bodies(body: str) -> None:
+    host = FakeHost(default_limits())
+    host.is_out_of_time = True  # as it is outside of turns, where an answer makes room for the next request
+    connection = HTTP1Connection(host)
+    connection.receive(f"POST / HTTP/1.1\r\nhost: a\r\n{body}".encode() * 3)
+    answers = b""
+    for number in range(3):
+        respond(host.exchanges[number])
+        answers += connection.take_output(65_536)
+    assert answers.count(b"HTTP/1.1 200 ") == 3
+    assert b"connection: close" not in answers
+    assert not connection.wants_close
+
+
 # Of a WebSocket, over either.
 
 HANDSHAKE = (

@@ -51,9 +51,20 @@ class ChunkedBody:
 
     Args:
         max_trailer_bytes: of its trailers.
+
+    Attributes:
+        is_piece_full: the latest piece of data has as many chunks as one may have.
     """
 
-    __slots__ = ("_data_bytes", "_extension_bytes", "_is_in_trailers", "_is_line_end_due", "_left_bytes", "_limit")
+    __slots__ = (
+        "_data_bytes",
+        "_extension_bytes",
+        "_is_in_trailers",
+        "_is_line_end_due",
+        "_left_bytes",
+        "_limit",
+        "is_piece_full",
+    )
 
     def __init__(self, max_trailer_bytes: int) -> None:
         self._limit = max_trailer_bytes
@@ -62,6 +73,7 @@ class ChunkedBody:
         self._is_in_trailers = False
         self._data_bytes = 0
         self._extension_bytes = 0
+        self.is_piece_full = False
 
     def take_data(self, buffer: Buffer) -> bytes:
         """Take the data that is here, of many chunks in one piece: a chunk can be a byte, and a piece costs more.
@@ -81,6 +93,7 @@ class ChunkedBody:
         except BadRequestError:
             if not parts:  # what is before the fault is good, and the fault will be met again
                 raise
+        self.is_piece_full = len(parts) == MOST_CHUNKS
         return b"".join(parts)
 
     def take_end(self, buffer: Buffer) -> bool:

@@ -216,7 +216,8 @@ class HTTP1Connection:
                 match event:
                     case BodyPart():
                         self._current().take_body(event.data, is_last=False)
-                        if not self._host.has_time():
+                        # Nothing else takes long. A request that is here whole is not to be answered as if it were not.
+                        if event.is_dear and not self._host.has_time():
                             self._host.go_on_later(self.advance)
                             return
                     case EndOfRequest():

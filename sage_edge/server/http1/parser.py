@@ -29,9 +29,15 @@ _FIRST_OF_METHOD = re.compile(TOKEN.removesuffix(b"++"))
 
 @dataclass(slots=True)
 class BodyPart:
-    """A piece of the request's body, never empty."""
+    """A piece of the request's body, never empty.
+
+    Attributes:
+        data: of it.
+        is_dear: it was made of as many chunks as one may be, and more of them may follow at once.
+    """
 
     data: bytes
+    is_dear: bool = False
 
 
 @dataclass(slots=True)
@@ -180,7 +186,7 @@ class RequestParser:
     def _next_of_chunked_body(self) -> BodyPart | EndOfRequest | None:
         data = self._chunked.take_data(self._buffer)
         if data:
-            return BodyPart(data)
+            return BodyPart(data, self._chunked.is_piece_full)
         return self._end() if self._chunked.take_end(self._buffer) else None
 
     def _end(self) -> EndOfRequest:
