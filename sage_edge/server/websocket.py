@@ -15,7 +15,8 @@ from sage_edge.server.websocket_handshake import WebSocketOffer
 from sage_edge.server.websocket_session import WebSocketSession, read_close
 
 LAST_MESSAGES_BYTES = 256 * 1024
-"""How much of what a client said before it left its application still gets, whether it keeps up or not."""
+"""How much of what a client said before it left its application still gets, whether it keeps up or not. Where its
+connection is gone, only as far as there is time for it in that turn; a stream that it ends has later turns, too."""
 DECODED_BYTES = 4096
 """How much is decoded at once: deflated, each byte may hold a thousand, and each six may be a frame of nothing."""
 CLOSED_GRACE_SECONDS = 60.0
@@ -214,6 +215,7 @@ class WebSocketExchange(AnsweringExchange):
                         self._note_fault(self._session.fault)
                     self.deliver(message)  # before the connection's own end, which says less
                     self._flush(is_last=True)
+                    self._undecoded.clear()
                     super().lose_client()
                     return True
                 size_bytes = received_cost_bytes(message)
