@@ -117,6 +117,12 @@ class WebSocketExchange(AnsweringExchange):
         self._has_input_ended = is_last
         self._decode()
 
+    def note_written(self, size_bytes: int) -> None:
+        """So much of what waited is on its way: an answer to a PING that had to wait for that can follow."""
+        super().note_written(size_bytes)
+        if self._session.owes_pong and self.waiting_bytes <= HIGH_WATER_BYTES and not self.is_client_gone:
+            self._host.go_on_later(self._flush)
+
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone. What came before is delivered before that is."""
         if cause is Cause.CLIENT_LEFT:

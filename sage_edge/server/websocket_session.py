@@ -64,6 +64,11 @@ class WebSocketSession:
         """What has come of a message that is not whole."""
         return len(self._partial)
 
+    @property
+    def owes_pong(self) -> bool:
+        """Whether a PING is not answered."""
+        return self._pong is not None
+
     def accept(self, message: Message) -> Fields:
         """The fields of the answer that opens it, 101 or 200. Changes nothing, so it may be tried again.
 

@@ -20,6 +20,7 @@ from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     data_frame,
     reset_frame,
+    window_frame,
 )
 from tests.kit.protocol_host import FakeHost, default_limits, read_body, receive, respond
 from tests.kit.websocket_session import frame
@@ -147,6 +148,7 @@ class Opened:
         if protocol == "2":
             client = HTTP2Client()
             stream_id, exchange = client.ask(method=b"CONNECT", protocol=b"websocket", path=b"/chat", end=False)
+            client.send(window_frame(0, 2**20), window_frame(stream_id, 2**20))
             self.host, self.connection = client.host, client.connection
             self.send = lambda data: self.connection.receive(
                 b"".join(data_frame(stream_id, data[start : start + 16_384]) for start in range(0, len(data), 16_384))
@@ -237,6 +239,16 @@ def test_an_application_that_catches_up_has_the_rest_in_a_later_turn(opened: Ope
     assert opened.host.postponed
     opened.go_on_to_the_end()
     assert opened.messages()[-1] == "last"
+
+
+def test_a_ping_that_comes_while_its_client_is_behind_is_answered_once_there_is_room(opened: Opened) -> None:
+    opened.host.is_out_of_time = False
+    opened.exchange.write({"type": "websocket.send", "bytes": bytes(2 * HIGH_WATER_BYTES)})
+    opened.send(frame(0x89, b"are you there"))
+    taken = b""
+    while data := opened.connection.take_output(16_384):
+        taken += data
+    assert b"are you there" in taken
 
 
 def test_an_application_that_has_ended_gets_and_costs_nothing_more(opened: Opened) -> None:
