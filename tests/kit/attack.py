@@ -33,6 +33,8 @@ LEFT_BYTES = 30 * 1024 * 1024
 """What may be left of it: free memory between what is in use, which the next attack finds and does not add to."""
 RECOVERY_SECONDS = 2.0 if "SAGE_EDGE_ATTACK_P99_SECONDS" in os.environ else 15.0
 """What attackers that left have sent is still to be read: 2 seconds are for a quiet machine, too."""
+HOLD_SECONDS = 1.2
+"""How long an attacker that is not ended stays."""
 PROBE_SECONDS = 0.005
 """How long a well-behaved client waits between its requests."""
 PATIENCE_SECONDS = 20.0

@@ -354,9 +354,8 @@ class HTTP2Connection:
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        if self._has_more:
-            return
-        if self._farewell.is_announced and not self._exchanges.has_new and self._streams.are_answered:
+        is_all_heard = not (self._has_more or self._exchanges.has_new)
+        if self._farewell.is_announced and is_all_heard and self._streams.are_answered:
             self._end_streams(Cause.CLIENT_LEFT)  # what is left of them is their client's to say
 
     def _fail(self, fault: ConnectionFault) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from tests.e2e.attacks.conftest import MakeTarget
-from tests.kit.attack import GROWTH_BYTES, Target, attacker, goaway_code, open_tls, rss_bytes, siege
+from tests.kit.attack import GROWTH_BYTES, HOLD_SECONDS, Target, attacker, goaway_code, open_tls, rss_bytes, siege
 from tests.kit.frame_client import FrameClient, headers, request
 from tests.kit.http2_frames import (
     CONTINUATION,
@@ -34,8 +34,6 @@ from tests.kit.http2_frames import (
     window_frame,
 )
 
-HOLD_SECONDS = 1.2
-"""How long an attacker that is not ended stays."""
 FLOOD_SECONDS = 0.4
 """How long one goes on that is ended: it comes again."""
 MANY = 10_000

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from sage_edge.core.budgets import REQUEST_COST_BYTES
 from tests.e2e.attacks.conftest import MakeTarget
-from tests.kit.attack import Target, attacker, open_tls, siege
+from tests.kit.attack import HOLD_SECONDS, Target, attacker, open_tls, siege
 from tests.kit.frame_client import headers, request
 from tests.kit.http2_frames import (
     PREFACE,
@@ -18,8 +18,6 @@ from tests.kit.http2_frames import (
 
 IGNORED = request(b"/ignore")
 POST = request(b"/ignore", b"POST")
-HOLD_SECONDS = 1.2
-"""How long an attacker that is not ended stays."""
 
 
 def test_requests_that_wait_on_many_connections(make_target: MakeTarget) -> None:
