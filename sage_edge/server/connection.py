@@ -83,6 +83,7 @@ class Connection:
         self._reading = trio.CancelScope()
         self._outgoing = Outgoing(self._socket)
         self._resumed: trio.Event | None = None
+        self._pause: trio.Event | None = None  # the same, when the time was last checked
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
         self._end_protocol: Callable[[ConnectionProtocol], None] | None = None  # how, once that is asked for
@@ -197,7 +198,7 @@ class Connection:
             return
         if not self._outgoing.is_blocked:
             self._write()
-        if self._resumed is not None and self._can_read():
+        if self._resumed is not None and self._may_go_on:
             self._resumed.set()
 
     def check_time(self, now: float) -> None:
@@ -255,26 +256,33 @@ class Connection:
     async def _read(self) -> None:
         """Take what comes until the end. Never waits for an application."""
         await self._share.begin()
-        data, has_ended = self._transport.receive_pending()
+        data, self._has_input_ended = self._transport.receive_pending()
         while True:
             if data and not self._is_ending:
                 self._protocol.receive(data)
             self._share.end()
-            while not (self._postponed.is_empty if has_ended else self._can_read()):
-                self._resumed = trio.Event()
-                await self._resumed.wait()
-                self._resumed = None
-            if has_ended:
+            await self._wait_to_go_on()
+            if self._has_input_ended:
                 await self._write_last()
                 return
             data = await self._socket.receive()
-            data, has_ended = self._transport.receive(data)
+            data, self._has_input_ended = self._transport.receive(data)
             if self._is_ending:
                 self._linger()
             if self._transport.answer_bytes:
                 self.wake()
 
-    def _can_read(self) -> bool:
+    async def _wait_to_go_on(self) -> None:
+        while not self._may_go_on:
+            self._resumed = trio.Event()
+            await self._resumed.wait()
+            self._resumed = None
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether more can be read or, where there is no more, whether the protocol can be told of that."""
+        if self._has_input_ended:
+            return self._postponed.is_empty and not self._protocol.is_behind
         has_room = self._postponed.is_empty and self._transport.answer_bytes < UNSENT_LIMIT_BYTES
         return self._is_ending or (has_room and self._protocol.may_read)
 
@@ -284,10 +292,10 @@ class Connection:
 
     async def _write_last(self) -> None:
         """The client has ended its side, and may still read what was answered."""
-        self._has_input_ended = True
         await self._share.begin()
         self._protocol.end_input()
         self._share.end()
+        await self._wait_to_go_on()
         if self._has_output:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
@@ -320,9 +328,10 @@ class Connection:
             self._socket.give_up_unsent()
             self.cut()
             return
+        pause, self._pause = self._pause, self._resumed
         if self._resumed is not None:
-            if self._socket.has_hung_up and self._postponed.is_empty:
-                self._protocol.end_input()  # behind what is not read
+            if self._resumed is pause and self._socket.has_hung_up and self._postponed.is_empty:
+                self._protocol.end_input()  # behind what is not taken; nothing of it was, since the last look
             self.wake()  # others of its address may have made room
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer

@@ -13,12 +13,12 @@ import pytest
 from tests.kit.edge import Edge, running_edge
 from tests.kit.eventually import eventually
 from tests.kit.raw_http1 import raw_http1
+from tests.kit.websocket_session import BINARY, CLOSE, frame
 
 SIZE_BYTES = 8_000_000
 """More than an answer's head."""
 UPLOAD_BYTES = 1_000_000
 """More than a socket's buffer takes in whose bytes are not read, and as much as a prompt with an image may have."""
-
 GATEWAY = f"""
 import asyncio, os, sys
 
@@ -26,7 +26,20 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 async def app(scope, receive, send):
-    assert scope["type"] == "http"
+    assert scope["type"] != "lifespan"
+    if scope["type"] == "websocket":
+        await receive()
+        await send({{"type": "websocket.accept"}})
+        if scope["path"] == "/unread":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                say("unread cancelled")
+        count = 0
+        while (message := await receive())["type"] == "websocket.receive":
+            count += 1
+        say(f"{{count}} messages, {{message['code']}}")
+        return
     if scope["path"] == "/unanswered":
         say("begun")
         while (await receive())["type"] != "http.disconnect":
@@ -96,6 +109,13 @@ def read_into_the_body(sock: socket.socket) -> bytes:
 
 def ask(path: str, *, version: str = "1.1", connection: str = "keep-alive") -> bytes:
     return f"GET {path} HTTP/{version}\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+def open_websocket(sock: socket.socket, path: str) -> None:
+    upgrade = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    sock.sendall((upgrade + key).encode())
+    assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
 
 
 def upload(size_bytes: int, missing_bytes: int = 0) -> bytes:
@@ -176,6 +196,33 @@ def test_a_client_that_leaves_behind_a_large_body_is_missed_though_nobody_reads_
     ):
         sock.sendall(upload(UPLOAD_BYTES, missing_bytes))
         edge.log.wait_for("unread begun")
+        sock.shutdown(socket.SHUT_WR)
+        edge.log.wait_for("unread cancelled")
+
+
+@pytest.mark.parametrize(("size_bytes", "count"), [(1000, 200), (1, 20_000)])
+@pytest.mark.parametrize("leaves", [True, False], ids=["gone", "waiting"])
+def test_all_that_a_client_said_before_it_closed_its_websocket_is_heard(
+    edge: Edge, size_bytes: int, count: int, leaves: bool
+) -> None:
+    # More than there is time for in one turn, and than is read before the application has taken some.
+    with raw_http1(edge) as sock:
+        open_websocket(sock, "/chat")
+        sock.sendall(frame(BINARY, bytes(size_bytes)) * count + frame(CLOSE, (1000).to_bytes(2, "big")))
+        sock.shutdown(socket.SHUT_WR)
+        if not leaves:
+            assert read_to_the_end(sock) == b"\x88\x02\x03\xe8"
+    edge.log.wait_for(f"{count} messages, 1000")
+
+
+@pytest.mark.parametrize("count", [10, 1000, 100_000])
+def test_a_client_that_leaves_its_websocket_is_missed_though_nobody_hears_what_it_has_said(
+    gateway: Path, count: int
+) -> None:
+    options = ("--gateway", "halves:app", "--cancel-grace-seconds", "0.1")
+    with running_edge(*options, cwd=gateway) as edge, raw_http1(edge) as sock:
+        open_websocket(sock, "/unread")
+        sock.sendall(frame(BINARY, b"x") * count)
         sock.shutdown(socket.SHUT_WR)
         edge.log.wait_for("unread cancelled")
 

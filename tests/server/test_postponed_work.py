@@ -207,13 +207,15 @@ def test_a_client_that_closes_behind_what_waits_has_said_all(opened: Opened) -> 
     assert opened.exchange.is_client_gone
 
 
-def test_a_stream_that_its_client_ends_behind_what_waits_has_said_all() -> None:
-    opened = Opened("2")
+def test_who_ends_its_side_behind_what_waits_has_said_all(opened: Opened) -> None:
     opened.send(said(b"one"))
     opened.end()
+    assert not opened.exchange.is_client_gone
     while opened.host.go_on() and not opened.exchange.is_client_gone:
         opened.host.is_out_of_time = False
     assert opened.messages() == ["one", 1006]
+    opened.end()  # it is seen again and again
+    assert opened.messages() == [1006]
 
 
 def test_who_leaves_at_once_takes_no_time(opened: Opened) -> None:

@@ -90,6 +90,11 @@ class HTTP1Connection:
         return turn is None or not (turn.is_full or self._parser.buffered_bytes > PIPELINED_BYTES)
 
     @property
+    def is_behind(self) -> bool:
+        """Whether a WebSocket's application has still to take what came: its client may have said its last word."""
+        return self._turn is not None and self._turn.is_tunnel and self._turn.unread_bytes > 0
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request is in flight."""
         return self._turn is None and not self._parser.has_begun
@@ -175,7 +180,10 @@ class HTTP1Connection:
 
     def end_input(self) -> None:
         """The client has ended its side: what was answered whole is still written, and nothing else is answered."""
-        if not self._is_closing:
+        turn = self._turn
+        if turn is not None and turn.is_tunnel:
+            turn.end_tunnel()  # which ends the connection, once all that was said in it is gone through
+        elif not self._is_closing:
             self._close()
 
     def lose(self, cause: Cause = Cause.CLIENT_LEFT) -> None:

@@ -82,6 +82,11 @@ class Turn:
                 raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body is too large.")
         exchange.deliver_body(data, is_last=is_last)
 
+    def end_tunnel(self) -> None:
+        """The client has ended its side of what followed an upgrade."""
+        if self.exchange is not None and not self._is_over:
+            self.exchange.deliver_body(b"", is_last=True)
+
     def note_written(self, size_bytes: int, *, is_all: bool) -> None:
         """So much of the connection's bytes is on its way."""
         size_bytes = self._waiting_bytes if is_all else min(size_bytes, self._waiting_bytes)

@@ -95,6 +95,11 @@ class HTTP2Connection:
         return self.may_read and self._host.has_time()
 
     @property
+    def is_behind(self) -> bool:
+        """Whether anything has to wait with the end of the connection. Streams have ends of their own."""
+        return False
+
+    @property
     def is_idle(self) -> bool:
         """Whether no stream is open."""
         return not self._streams
