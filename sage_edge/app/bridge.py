@@ -239,18 +239,20 @@ class _GatewayPart:
         while not self._inbox.has_message:
             if self._progress.is_complete and self._scope["type"] == "http":
                 return {"type": "http.disconnect"}
+            self._return_credit(self._consumed.consume_rest())
             if self._has_to_ask:
                 self._has_to_ask = False
                 self._post(self._edge.want)
-            self._return_credit(self._consumed.consume_rest())
             await self._wait()
         message = self._inbox.take()
-        self._return_credit(self._consumed.consume(received_cost_bytes(message)))
+        if self._return_credit(self._consumed.consume(received_cost_bytes(message))):
+            self._has_to_ask = self._scope["type"] == "websocket"
         return message
 
-    def _return_credit(self, credit_bytes: int) -> None:
+    def _return_credit(self, credit_bytes: int) -> bool:
         if credit_bytes:
             self._post(self._edge.consume, credit_bytes)
+        return credit_bytes > 0
 
     async def _send(self, message: Message) -> None:
         """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for.
@@ -261,7 +263,8 @@ class _GatewayPart:
             raise ClientDisconnectedError
         # A copy, because the application may fill its message anew while this one is on its way. `bytes` stay as they
         # are; whatever else could change is copied, too.
-        message = message.copy() if type(message.get("body")) is bytes else own_message(message)
+        is_plain = type(message.get("body")) is bytes and "headers" not in message
+        message = message.copy() if is_plain else own_message(message)
         # Again at the next message, where the application gave up waiting after the last.
         await self._wait_for_window()
         self._progress.note(message)

@@ -217,7 +217,7 @@ class Exchange(ABC):
             TypeError: its body, or a header, is not like bytes.
         """
         self._require_client()
-        if type(message.get("body")) is not bytes:
+        if type(message.get("body")) is not bytes or "headers" in message:
             message = own_message(message)
         # Again at the next message, where the application gave up waiting after the last. Asked for here, too: a
         # coroutine for each message that has nothing to wait for costs more than all the rest of it.

@@ -18,6 +18,8 @@ WINDOW_BYTES = 128 * 1024
 MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
 
+WIDEST_LETTER_BYTES = 4
+"""What each letter of a text takes, where one of them is not of ASCII's: Python gives all as much as the widest."""
 
 NO_BODY_STATUSES = frozenset({204, 205, 304})
 """Those of answers without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1),
@@ -60,8 +62,8 @@ class LifespanUnsupportedError(Exception):
 def own_message(message: Message) -> Message:
     """A copy of what an application sends, which it cannot change any more and whose bodies and fields are `bytes`.
 
-    The shells ask for it before anything else looks at a message; one whose body is `bytes` already, as nearly all
-    are, may go without.
+    The shells ask for it before anything else looks at a message; one that has no fields, and whose body is `bytes`
+    already, as nearly all are, may go without.
 
     Raises:
         TypeError: something is not like bytes that has to be, or a text is none.
@@ -100,9 +102,10 @@ def _to_bytes(data: Any, kind: str) -> bytes:
 
 
 def body_bytes(message: Message) -> int:
-    """The size of what a message carries of a body or of a WebSocket."""
+    """The size of what a message carries of a body or of a WebSocket, in memory."""
     body = message.get("body") or message.get("bytes") or b""
-    return len(body) + len(message.get("text") or "")
+    text = message.get("text") or ""
+    return len(body) + len(text) * (1 if text.isascii() else WIDEST_LETTER_BYTES)
 
 
 def received_cost_bytes(message: Message) -> int:

@@ -8,17 +8,23 @@ from wsproto.frame_protocol import CloseReason
 
 from sage_edge.app.asgi import Scope
 from sage_edge.app.exchange import HIGH_WATER_BYTES, LOW_WATER_BYTES
-from sage_edge.core.exchange import Cause, ClientDisconnectedError, Message, received_cost_bytes
+from sage_edge.core.exchange import WINDOW_BYTES, Cause, ClientDisconnectedError, Message, received_cost_bytes
 from sage_edge.server.carrier import Carrier, Host
 from sage_edge.server.http_exchange import NO_CARRIER, AnsweringExchange, complete_fields
 from sage_edge.server.websocket_handshake import WebSocketOffer
 from sage_edge.server.websocket_session import WebSocketSession, read_close
 
 LAST_MESSAGES_BYTES = 256 * 1024
-"""How much of what a client said before it left its application still gets, whether it keeps up or not. Where its
-connection is gone, only as far as there is time for it in that turn; a stream that it ends has later turns, too."""
-DECODED_BYTES = 4096
-"""How much is decoded at once: deflated, each byte may hold a thousand, and each six may be a frame of nothing."""
+"""How much of what a client said before it left its application still gets, whether it keeps up or not. Where it ended
+its side there are as many turns for that as it takes; where its connection is lost, only what is left of one."""
+DECODED_BYTES = 1024
+"""How much is decoded at once: each six bytes may be a frame of nothing, and there is a look at the time between."""
+DEFLATED_BYTES = 512
+"""The same where it may be deflated: each byte may hold a thousand."""
+SCARCE_BYTES = 16
+"""The same where much waits for the client's address."""
+HELD_BYTES = WINDOW_BYTES // 4
+"""What an application has taken of more than that counts for its client until it asks for the next."""
 CLOSED_GRACE_SECONDS = 60.0
 """How long an application has for what it still has to do, once its client has closed with a word."""
 GOING_AWAY_CLOSE = 1001
@@ -59,6 +65,7 @@ class WebSocketExchange(AnsweringExchange):
         self._undecoded: deque[bytes] = deque()
         self._uncredited_bytes = 0
         self._untaken_bytes = 0
+        self._held_bytes = 0  # of what the application has taken, in the account
         self._partial_bytes = 0  # of a message that is not whole, in the account
         self.timeline.note_received()
         self.deliver({"type": "websocket.connect"})
@@ -103,8 +110,13 @@ class WebSocketExchange(AnsweringExchange):
         size_bytes = min(size_bytes, self._untaken_bytes)  # none is left once the application has ended
         self._untaken_bytes -= size_bytes
         self._account.buffered_bytes -= size_bytes
-        if self._undecoded and self._untaken_bytes <= LOW_WATER_BYTES:
-            self._host.go_on_later(self._decode)
+        self._hold(size_bytes if size_bytes > HELD_BYTES else 0)
+        self._decode_where_there_is_room()
+
+    def ask_for_body(self) -> None:
+        """The application waits: it is done with what it has taken."""
+        self._hold(0)
+        self._decode_where_there_is_room()
 
     def deliver_body(self, data: bytes, *, is_last: bool) -> None:
         """Take bytes from the client."""
@@ -122,6 +134,7 @@ class WebSocketExchange(AnsweringExchange):
         super().note_written(size_bytes)
         if self._session.owes_pong and self.waiting_bytes <= HIGH_WATER_BYTES and not self.is_client_gone:
             self._host.go_on_later(self._flush)
+        self._decode_where_there_is_room()
 
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone. What came before is delivered before that is."""
@@ -154,6 +167,7 @@ class WebSocketExchange(AnsweringExchange):
         self._untaken_bytes = 0
         self._undecoded.clear()
         self._account_for_partial(0)
+        self._hold(0)
         self.finish()
         self._carrier = NO_CARRIER
 
@@ -185,6 +199,41 @@ class WebSocketExchange(AnsweringExchange):
         self.deliver({"type": "websocket.disconnect", "code": message.get("code") or 1000, "reason": ""})
         self._flush(is_last=True)
 
+    def _decode_where_there_is_room(self) -> None:
+        if self._undecoded and self._has_room(LOW_WATER_BYTES):
+            self._host.go_on_later(self._decode)
+
+    def _has_room(self, limit_bytes: int) -> bool:
+        """Whether more may wait for the application, which has so much of its own.
+
+        Of what is deflated nobody knows how much it comes to: once much waits for its client's address, it is gone
+        through a little at a time, as that is taken and answered.
+        """
+        if self._is_scarce:
+            return not (self._untaken_bytes or self._held_bytes or self.waiting_bytes)
+        return self._untaken_bytes <= limit_bytes
+
+    @property
+    def _may_deflate(self) -> bool:
+        return self._session.state_bytes > 0
+
+    @property
+    def _is_scarce(self) -> bool:
+        return self._may_deflate and not self._account.may_read_ahead
+
+    @property
+    def _step_bytes(self) -> int:
+        if self._is_scarce:
+            return SCARCE_BYTES
+        return DEFLATED_BYTES if self._may_deflate else DECODED_BYTES
+
+    @property
+    def _is_partial_too_much(self) -> bool:
+        """Whether there is no room for the rest of a message that has begun."""
+        if self._partial_bytes > HIGH_WATER_BYTES and self._may_deflate:
+            return not self._account.has_ample_room
+        return self._partial_bytes > 0 and self._account.is_exhausted
+
     def _decode(self) -> None:
         """Go through what came, as far as the application keeps up, and to the end where nothing will follow it."""
         limit_bytes = self._last_limit_bytes if self._has_input_ended else HIGH_WATER_BYTES
@@ -199,16 +248,17 @@ class WebSocketExchange(AnsweringExchange):
 
     def _decode_while_time(self, limit_bytes: int) -> bool:
         """Read on, as long as no more than that waits for the application; False where there was no time for it."""
-        while self._undecoded and self._untaken_bytes <= limit_bytes and not self._is_client_closing:
+        while self._undecoded and self._has_room(limit_bytes) and not self._is_client_closing:
             if not self._host.has_time():
                 return False
             data = self._undecoded.popleft()
-            if len(data) > DECODED_BYTES:
-                self._undecoded.appendleft(data[DECODED_BYTES:])
-                data = data[:DECODED_BYTES]
+            step_bytes = self._step_bytes
+            if len(data) > step_bytes:
+                self._undecoded.appendleft(data[step_bytes:])
+                data = data[:step_bytes]
             messages = self._session.receive(data)
             self._account_for_partial(self._session.partial_bytes)
-            if self._partial_bytes and self._account.is_exhausted:
+            if self._is_partial_too_much:
                 self._metrics.limits_exceeded.add("buffered_bytes")
                 self.note_cause(Cause.REFUSED)
                 messages.append(self._session.refuse())
@@ -238,6 +288,10 @@ class WebSocketExchange(AnsweringExchange):
     def _account_for_partial(self, size_bytes: int) -> None:
         self._account.buffered_bytes += size_bytes - self._partial_bytes
         self._partial_bytes = size_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        self._account.buffered_bytes += size_bytes - self._held_bytes
+        self._held_bytes = size_bytes
 
     @property
     def _last_limit_bytes(self) -> int:

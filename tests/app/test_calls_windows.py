@@ -244,6 +244,31 @@ async def test_empty_messages_of_a_websocket_wait_with_the_server_too(place: Pla
     assert exchange.delivered_bytes == 5000 * MESSAGE_COST_BYTES
 
 
+@pytest.mark.parametrize("size_bytes", [WINDOW_BYTES // 4, 10])
+async def test_a_server_hears_that_a_websockets_application_waits_after_a_large_message(
+    place: Place, size_bytes: int
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await may_go_on.wait()
+        await receive()
+
+    may_go_on = place.new_gate()
+    asked_bytes = []
+    message = {"type": "websocket.receive", "bytes": bytes(size_bytes)}
+    exchange = RecordingExchange(message, scope=websocket_scope())
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, place, application, exchange)
+        await place.settle()
+        exchange.want = lambda: asked_bytes.append(exchange.consumed_bytes)  # set now: it is no body that is withheld
+        may_go_on.open()
+        await place.settle()
+        calling.cancel_scope.cancel()
+    is_large = size_bytes >= WINDOW_BYTES // 4
+    assert exchange.consumed_bytes == size_bytes + MESSAGE_COST_BYTES
+    assert asked_bytes == [exchange.consumed_bytes] or not is_large
+
+
 async def test_an_application_that_gives_up_its_sends_gets_no_further_ahead(place: Place) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send(response_start())

@@ -49,6 +49,7 @@ async def echo(receive, send):
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
+        del message  # what it keeps while it waits is its own
 
 async def app(scope, receive, send):
     if scope["type"] == "websocket":

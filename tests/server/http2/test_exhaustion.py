@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pytest
 
 from sage_edge.core.budgets import HEAD_COST_FACTOR
@@ -16,12 +14,11 @@ from tests.kit.http2_frames import (
     REFUSED_STREAM,
     SETTINGS_ACK,
     continuation_frame,
-    data_frame,
     get_fields,
     headers_frame,
     settings_frame,
 )
-from tests.kit.protocol_host import body, receive, respond, start
+from tests.kit.protocol_host import body, respond, start
 
 ROOM_BYTES = 2**20
 
@@ -156,41 +153,3 @@ def test_a_client_has_not_for_ever_to_come_to_know_the_limit() -> None:
     for _ in range(21):
         client.request()
     assert client.goaway_code() == ENHANCE_YOUR_CALM
-
-
-def open_websocket(client: HTTP2Client) -> int:
-    deflate = (b"sec-websocket-extensions", b"permessage-deflate")
-    stream_id, exchange = client.ask(deflate, method=b"CONNECT", protocol=b"websocket", path=b"/chat", end=False)
-    assert receive(exchange) == {"type": "websocket.connect"}
-    exchange.write({"type": "websocket.accept"})
-    client.take()
-    return stream_id
-
-
-def begin_message(client: HTTP2Client, stream_id: int) -> None:
-    """Send a kilobyte that becomes a megabyte of a message that is not whole."""
-    compressor = zlib.compressobj(9, wbits=-15)
-    payload = compressor.compress(bytes(1_000_000)) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    head = b"\x42\xfe" + len(payload).to_bytes(2, "big") + bytes(4)
-    client.send(data_frame(stream_id, head + payload))
-
-
-def test_a_websocket_message_that_is_not_whole_is_accounted_for() -> None:
-    client = HTTP2Client()
-    begin_message(client, open_websocket(client))
-    assert 900_000 < client.host.account.buffered_bytes < 1_100_000
-    client.connection.lose()
-    assert client.host.account.buffered_bytes == 0
-
-
-def test_a_websocket_message_that_is_not_whole_is_refused_where_there_is_no_room() -> None:
-    client = HTTP2Client(max_buffered_bytes=ROOM_BYTES)
-    first, second = open_websocket(client), open_websocket(client)
-    begin_message(client, first)
-    begin_message(client, second)
-    answer = client.answer(second)
-    assert answer.body[2:4] == (1013).to_bytes(2, "big")
-    assert answer.has_ended
-    assert client.host.account.buffered_bytes < ROOM_BYTES
-    client.connection.lose()
-    assert client.host.account.buffered_bytes == 0
