@@ -105,8 +105,7 @@ class Exchange(ABC):
         answer_fields: added to the answer where the application does not set them.
         want: set while the client withholds its body until it is asked for it; asks (RFC 9110 section 10.1.1).
         grace_seconds: how long the application has to end at least, once it is to be cancelled.
-        cancel_later: set by whoever runs the application: cancels it after the grace period.
-        spare: set beside it: takes that back.
+        spare: set beside `cancel_later`: takes that back.
     """
 
     def __init__(self, scope: Scope, new_event: Callable[[], Event]) -> None:
@@ -115,10 +114,8 @@ class Exchange(ABC):
         self.progress = ResponseProgress(is_head=scope.get("method") == "HEAD")
         self.status = 0
         self.head_bytes = self.state_bytes = 0
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.has_begun = False
-        self.is_client_gone = False
+        self.received_bytes = self.sent_bytes = 0
+        self.has_begun = self.is_client_gone = False
         self.cause: Cause | None = None
         self.timeline = Timeline(perf_counter)
         self.mount = NO_MOUNT
@@ -313,6 +310,9 @@ class Exchange(ABC):
 
     def go_away(self) -> None:  # noqa: B027  # only WebSocket has one
         """The server ends, and this with it: the client is told, where the protocol has a word for that."""
+
+    def check_progress(self) -> None:  # noqa: B027  # only WebSocket waits for any
+        """Called each time that limits of time are looked at."""
 
     def expect_end(self) -> None:
         """The client has all of its answer, and nothing that follows is for it: it has the grace period to be over.

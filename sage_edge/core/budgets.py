@@ -48,6 +48,7 @@ class ClientAccount:
     Attributes:
         connections: open.
         buffered_bytes: of heads, bodies and answers that wait in memory.
+        open_bytes: of those, what its open requests take as long as they run, whether anything happens or not.
         requests: whose applications run, or are to.
         expiring: applications that have their time to end, since their client left.
         turn: of the loop, in which it last had something done.
@@ -61,6 +62,7 @@ class ClientAccount:
         "buffered_bytes",
         "connections",
         "expiring",
+        "open_bytes",
         "requests",
         "spent_seconds",
         "started",
@@ -71,6 +73,7 @@ class ClientAccount:
         self._max_buffered_bytes = max_buffered_bytes
         self.connections = 0
         self.buffered_bytes = 0
+        self.open_bytes = 0
         self.requests = 0
         self.expiring = 0
         self.turn = 0
@@ -79,13 +82,16 @@ class ClientAccount:
 
     def add_request(self, head_bytes: int, state_bytes: int) -> None:
         """One has come, whose application runs soon; the bytes are of its head, and of what it takes beside that."""
-        self.requests += 1
-        self.buffered_bytes += HEAD_COST_FACTOR * head_bytes + state_bytes
+        self._add_requests(1, HEAD_COST_FACTOR * head_bytes + state_bytes)
 
     def remove_request(self, head_bytes: int, state_bytes: int) -> None:
         """One that was added is over, or does not run."""
-        self.requests -= 1
-        self.buffered_bytes -= HEAD_COST_FACTOR * head_bytes + state_bytes
+        self._add_requests(-1, -HEAD_COST_FACTOR * head_bytes - state_bytes)
+
+    def _add_requests(self, count: int, size_bytes: int) -> None:
+        self.requests += count
+        self.buffered_bytes += size_bytes
+        self.open_bytes += size_bytes
 
     @property
     def is_exhausted(self) -> bool:
@@ -102,6 +108,11 @@ class ClientAccount:
     def may_read_ahead(self) -> bool:
         """The same of what is read before anybody asks for it, which many connections do at once."""
         return 4 * self.buffered_bytes < self._max_buffered_bytes
+
+    @property
+    def waiting_share(self) -> float:
+        """What waits, beside what its open requests take in any case, as a part of all that may be buffered."""
+        return (self.buffered_bytes - self.open_bytes) / self._max_buffered_bytes
 
 
 class Accounts:

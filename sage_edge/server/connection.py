@@ -83,7 +83,6 @@ class Connection:
         self._reading = trio.CancelScope()
         self._outgoing = Outgoing(self._socket)
         self._resumed: trio.Event | None = None
-        self._pause: trio.Event | None = None  # the same, when the time was last checked
         self._cause = Cause.CLIENT_LEFT  # of the end of requests that are not answered
         self._identifier = next(_identifiers)
         self._end_protocol: Callable[[ConnectionProtocol], None] | None = None  # how, once that is asked for
@@ -150,7 +149,7 @@ class Connection:
     def go_on_later(self, step: Callable[[], None]) -> None:
         """Do something in a later turn, and read no more before that is done."""
         if self._postponed.add(step):
-            self._context.run(self._nursery.start_soon, self._go_on)  # it may be asked for in another task
+            self._run_here(self._nursery.start_soon, self._go_on)  # it may be asked for in another task
 
     async def _go_on(self) -> None:
         await self._postponed.run()
@@ -160,9 +159,9 @@ class Connection:
     def _start(self, exchange: Exchange) -> None:
         if not exchange.is_client_gone:
             exchange.has_begun = True
-            self._context.run(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
+            self._run_here(self._nursery.start_soon, self._applications.run, exchange, self._protocol.end)
             return
-        self._context.run(note_unbegun, self, exchange)  # its turn may have come in another task
+        self._run_here(note_unbegun, self, exchange)  # its turn may have come in another task
         if self._has_protocol:
             self._protocol.end(exchange)
         else:  # the connection is over
@@ -203,7 +202,7 @@ class Connection:
 
     def check_time(self, now: float) -> None:
         """End what has waited for too long."""
-        self._context.run(self._check_time, now)
+        self._run_here(self._check_time, now)
 
     @property
     def requests_in_flight(self) -> int:
@@ -239,8 +238,12 @@ class Connection:
 
     def fail(self, error: Exception) -> None:
         """End now, for a fault of the edge, which is logged as the connection's."""
-        self._context.run(partial(log.error, "connection failed", exc_info=error))
+        self._run_here(partial(log.error, "connection failed", exc_info=error))
         self.cut()
+
+    def _run_here(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have what it logs, and the tasks it starts, belong to this connection, whoever asks, and from wherever."""
+        self._context.copy().run(function, *arguments)
 
     def _become(self, protocol: ConnectionProtocol) -> None:
         self._protocol = protocol
@@ -261,7 +264,10 @@ class Connection:
             if data and not self._is_ending:
                 self._protocol.receive(data)
             self._share.end()
-            await self._wait_to_go_on()
+            while not self._may_go_on:
+                self._resumed = trio.Event()
+                await self._resumed.wait()
+                self._resumed = None
             if self._has_input_ended:
                 await self._write_last()
                 return
@@ -272,17 +278,11 @@ class Connection:
             if self._transport.answer_bytes:
                 self.wake()
 
-    async def _wait_to_go_on(self) -> None:
-        while not self._may_go_on:
-            self._resumed = trio.Event()
-            await self._resumed.wait()
-            self._resumed = None
-
     @property
     def _may_go_on(self) -> bool:
         """Whether more can be read or, where there is no more, whether the protocol can be told of that."""
         if self._has_input_ended:
-            return self._postponed.is_empty and not self._protocol.is_behind
+            return self._postponed.is_empty
         has_room = self._postponed.is_empty and self._transport.answer_bytes < UNSENT_LIMIT_BYTES
         return self._is_ending or (has_room and self._protocol.may_read)
 
@@ -295,8 +295,7 @@ class Connection:
         await self._share.begin()
         self._protocol.end_input()
         self._share.end()
-        await self._wait_to_go_on()
-        if self._has_output:
+        if self._has_output or self._protocol.is_behind:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
 
@@ -328,10 +327,9 @@ class Connection:
             self._socket.give_up_unsent()
             self.cut()
             return
-        pause, self._pause = self._pause, self._resumed
         if self._resumed is not None:
-            if self._resumed is pause and self._socket.has_hung_up and self._postponed.is_empty:
-                self._protocol.end_input()  # behind what is not taken; nothing of it was, since the last look
+            if self._socket.has_hung_up and self._postponed.is_empty and not self._protocol.is_behind:
+                self._protocol.end_input()  # behind what is not read
             self.wake()  # others of its address may have made room
         if self._is_ending and now - self._ending_since < self.limits.stall_seconds and self._socket.unsent_bytes:
             self._reading.deadline = now + LINGER_SECONDS  # a slow reader is still at its last answer

@@ -15,14 +15,19 @@ from sage_edge.server.websocket_handshake import WebSocketOffer
 from sage_edge.server.websocket_session import WebSocketSession, read_close
 
 LAST_MESSAGES_BYTES = 256 * 1024
-"""How much of what a client said before it left its application still gets, whether it keeps up or not. Where it ended
-its side there are as many turns for that as it takes; where its connection is lost, only what is left of one."""
+"""How much of what a client said before its end waits for its application at once. The rest follows as that is taken
+where the client ended its side; where its connection is lost there is no more, nor more than there is time for."""
+PATIENCE_SECONDS = 10.0
+"""How long an application may take nothing of what waits before it hears that its client has left behind that."""
 DECODED_BYTES = 1024
 """How much is decoded at once: each six bytes may be a frame of nothing, and there is a look at the time between."""
 DEFLATED_BYTES = 512
 """The same where it may be deflated: each byte may hold a thousand."""
 SCARCE_BYTES = 16
-"""The same where much waits for the client's address."""
+"""The same of such bytes where much waits for the client's address."""
+SCARCE_SHARE, LARGE_SHARE = 0.25, 0.5
+"""Of what may wait for an address. From the first on, what is deflated is decoded a little at a time; from the second,
+large messages of that kind are refused."""
 HELD_BYTES = WINDOW_BYTES // 4
 """What an application has taken of more than that counts for its client until it asks for the next."""
 CLOSED_GRACE_SECONDS = 60.0
@@ -61,6 +66,7 @@ class WebSocketExchange(AnsweringExchange):
         self._is_open = False
         self._has_closed = False  # END_STREAM, or its like, is written
         self._has_input_ended = False
+        self._progressed_at = 0.0  # when the application last took something, or had nothing to take
         self._is_client_closing = False
         self._undecoded: deque[bytes] = deque()
         self._uncredited_bytes = 0
@@ -74,6 +80,11 @@ class WebSocketExchange(AnsweringExchange):
     def has_ended_well(self) -> bool:
         """Whether either side has closed it with a word."""
         return self.progress.is_delivered or self._is_client_closing
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether its application takes nothing of what waits for it."""
+        return self._untaken_bytes > 0 and self._host.clock() - self._progressed_at > PATIENCE_SECONDS
 
     def write(self, message: Message) -> None:
         """Take a message from the application."""
@@ -111,10 +122,12 @@ class WebSocketExchange(AnsweringExchange):
         self._untaken_bytes -= size_bytes
         self._account.buffered_bytes -= size_bytes
         self._hold(size_bytes if size_bytes > HELD_BYTES else 0)
+        self._progressed_at = self._host.clock()
         self._decode_where_there_is_room()
 
     def ask_for_body(self) -> None:
         """The application waits: it is done with what it has taken."""
+        super().ask_for_body()
         self._hold(0)
         self._decode_where_there_is_room()
 
@@ -135,6 +148,14 @@ class WebSocketExchange(AnsweringExchange):
         if self._session.owes_pong and self.waiting_bytes <= HIGH_WATER_BYTES and not self.is_client_gone:
             self._host.go_on_later(self._flush)
         self._decode_where_there_is_room()
+
+    def check_progress(self) -> None:
+        """Others may have made room; an application that takes nothing of what its client said before its end hears of
+        that end now."""
+        if self._undecoded and self._has_room(self._limit_bytes):
+            self._host.go_on_later(self._decode)
+        elif self._has_input_ended and self.has_stopped:
+            self._end_input()
 
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone. What came before is delivered before that is."""
@@ -200,17 +221,17 @@ class WebSocketExchange(AnsweringExchange):
         self._flush(is_last=True)
 
     def _decode_where_there_is_room(self) -> None:
-        if self._undecoded and self._has_room(LOW_WATER_BYTES):
+        if self._undecoded and self._has_room(self._limit_bytes if self._has_input_ended else LOW_WATER_BYTES):
             self._host.go_on_later(self._decode)
 
     def _has_room(self, limit_bytes: int) -> bool:
         """Whether more may wait for the application, which has so much of its own.
 
         Of what is deflated nobody knows how much it comes to: once much waits for its client's address, it is gone
-        through a little at a time, as that is taken and answered.
+        through a little at a time, as that is taken and worked on.
         """
         if self._is_scarce:
-            return not (self._untaken_bytes or self._held_bytes or self.waiting_bytes)
+            return not (self._untaken_bytes or self._held_bytes)
         return self._untaken_bytes <= limit_bytes
 
     @property
@@ -219,7 +240,7 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _is_scarce(self) -> bool:
-        return self._may_deflate and not self._account.may_read_ahead
+        return self._may_deflate and self._account.waiting_share >= SCARCE_SHARE
 
     @property
     def _step_bytes(self) -> int:
@@ -231,20 +252,24 @@ class WebSocketExchange(AnsweringExchange):
     def _is_partial_too_much(self) -> bool:
         """Whether there is no room for the rest of a message that has begun."""
         if self._partial_bytes > HIGH_WATER_BYTES and self._may_deflate:
-            return not self._account.has_ample_room
+            return self._account.is_exhausted or self._account.waiting_share >= LARGE_SHARE
         return self._partial_bytes > 0 and self._account.is_exhausted
 
     def _decode(self) -> None:
-        """Go through what came, as far as the application keeps up, and to the end where nothing will follow it."""
-        limit_bytes = self._last_limit_bytes if self._has_input_ended else HIGH_WATER_BYTES
-        if not self._decode_while_time(limit_bytes):
+        """Go through what came, as far as the application keeps up."""
+        if not self._decode_while_time(self._limit_bytes):
             self._host.go_on_later(self._decode)
-        elif self._has_input_ended and not self.is_client_gone:
-            # The client has ended its side of the stream, which stands for a TCP connection (RFC 8441 section 5).
-            if not self._has_closed:
-                self._has_closed = True
-                self._carrier.write(b"", is_last=True)
-            self.lose_client()
+        elif self._has_input_ended and not self._undecoded:
+            self._end_input()
+
+    def _end_input(self) -> None:
+        """The client has ended its side, of a stream or of a connection, and has said all (RFC 8441 section 5)."""
+        if self.is_client_gone:
+            return
+        if not self._has_closed:
+            self._has_closed = True
+            self._carrier.write(b"", is_last=True)
+        self.lose_client()
 
     def _decode_while_time(self, limit_bytes: int) -> bool:
         """Read on, as long as no more than that waits for the application; False where there was no time for it."""
@@ -274,6 +299,8 @@ class WebSocketExchange(AnsweringExchange):
                     self._undecoded.clear()
                     super().lose_client()
                     return True
+                if not self._untaken_bytes:
+                    self._progressed_at = self._host.clock()
                 size_bytes = received_cost_bytes(message)
                 self._untaken_bytes += size_bytes
                 self._account.buffered_bytes += size_bytes
@@ -292,6 +319,10 @@ class WebSocketExchange(AnsweringExchange):
     def _hold(self, size_bytes: int) -> None:
         self._account.buffered_bytes += size_bytes - self._held_bytes
         self._held_bytes = size_bytes
+
+    @property
+    def _limit_bytes(self) -> int:
+        return self._last_limit_bytes if self._has_input_ended else HIGH_WATER_BYTES
 
     @property
     def _last_limit_bytes(self) -> int:

@@ -215,7 +215,7 @@ def test_all_that_a_client_said_before_it_closed_its_websocket_is_heard(
     edge.log.wait_for(f"{count} messages, 1000")
 
 
-@pytest.mark.parametrize("count", [10, 1000, 100_000])
+@pytest.mark.parametrize("count", [10, 300_000])  # more than is read
 def test_a_client_that_leaves_its_websocket_is_missed_though_nobody_hears_what_it_has_said(
     gateway: Path, count: int
 ) -> None:
@@ -225,6 +225,7 @@ def test_a_client_that_leaves_its_websocket_is_missed_though_nobody_hears_what_i
         sock.sendall(frame(BINARY, b"x") * count)
         sock.shutdown(socket.SHUT_WR)
         edge.log.wait_for("unread cancelled")
+        assert "Traceback" not in edge.log.text
 
 
 def test_a_client_that_leaves_is_missed_once_others_of_its_address_have_made_room_for_its_body(gateway: Path) -> None:

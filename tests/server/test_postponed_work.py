@@ -15,7 +15,7 @@ from sage_edge.server.fairness import SHARE_SECONDS, Fairness, Share
 from sage_edge.server.http1.chunked import MOST_CHUNKS
 from sage_edge.server.http1.connection import HTTP1Connection
 from sage_edge.server.postponed_work import PostponedWork
-from sage_edge.server.websocket import DECODED_BYTES
+from sage_edge.server.websocket import DECODED_BYTES, LAST_MESSAGES_BYTES, PATIENCE_SECONDS
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import (
     data_frame,
@@ -167,6 +167,10 @@ class Opened:
         exchange.write({"type": "websocket.accept"})
         self.host.is_out_of_time = True
 
+    def wait(self, seconds: float) -> None:
+        self.host.now += seconds
+        self.connection.check_time(self.host.now)
+
     def go_on_to_the_end(self) -> None:
         self.host.is_out_of_time = False
         while self.host.go_on():
@@ -216,6 +220,33 @@ def test_who_ends_its_side_behind_what_waits_has_said_all(opened: Opened) -> Non
     assert opened.messages() == ["one", 1006]
     opened.end()  # it is seen again and again
     assert opened.messages() == [1006]
+
+
+def test_all_that_was_said_before_the_end_comes_as_it_is_taken(opened: Opened) -> None:
+    opened.host.is_out_of_time = False
+    opened.send(said(*[b"x"] * 3000) + CLOSE)
+    opened.end()
+    opened.wait(1)
+    assert opened.messages() == [*["x"] * 3000, 1000]
+
+
+def test_an_application_that_takes_nothing_for_a_while_hears_of_the_end(opened: Opened) -> None:
+    opened.host.is_out_of_time = False
+    opened.send(said(*[b"x"] * 3000) + CLOSE)
+    opened.end()
+    opened.wait(PATIENCE_SECONDS)
+    assert not opened.exchange.is_client_gone
+    assert receive(opened.exchange)
+    opened.wait(PATIENCE_SECONDS)
+    assert not opened.exchange.is_client_gone
+    opened.wait(1)
+    assert opened.exchange.is_client_gone
+    taken = opened.messages()
+    assert LAST_MESSAGES_BYTES // 300 < len(taken) < 3000
+    assert taken[-1] == 1006
+    opened.exchange.end()
+    opened.connection.lose()
+    assert opened.host.account.buffered_bytes == 0
 
 
 def test_who_leaves_at_once_takes_no_time(opened: Opened) -> None:

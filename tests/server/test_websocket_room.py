@@ -12,7 +12,7 @@ from sage_edge.core.exchange import MESSAGE_COST_BYTES, Cause
 from tests.kit.http2_client import HTTP2Client
 from tests.kit.http2_frames import data_frame
 from tests.kit.protocol_host import receive
-from tests.kit.websocket_session import BINARY, RSV1, TEXT, deflated, frame
+from tests.kit.websocket_session import BINARY, CLOSE, RSV1, TEXT, deflated, frame
 
 ROOM_BYTES = 2**20
 LARGE_BYTES = 200_000
@@ -109,14 +109,19 @@ def test_deflated_messages_come_one_at_a_time_where_a_quarter_of_the_room_is_gon
     assert opened.account.buffered_bytes == before_bytes
 
 
-def test_the_next_waits_until_the_client_has_taken_what_the_last_was_answered_with(opened: Opened) -> None:
+def test_a_client_that_does_not_read_yet_is_heard_as_long_as_its_application_goes_on(opened: Opened) -> None:
     opened.account.buffered_bytes += ROOM_BYTES // 4
     opened.send(message(1000) * 2)
     opened.exchange.write({"type": "websocket.send", "bytes": b"said"})
     assert size_of(opened.exchange) == 1000
-    assert receive(opened.exchange) is None
-    opened.client.take()
     assert size_of(opened.exchange) == 1000
+
+
+def test_what_idle_websockets_take_leaves_room_for_messages(opened: Opened) -> None:
+    opened.account.add_request(0, ROOM_BYTES // 2)
+    opened.send(message(LARGE_BYTES) * 2)
+    assert size_of(opened.exchange) == LARGE_BYTES
+    assert size_of(opened.exchange) == LARGE_BYTES
 
 
 def test_what_an_application_has_taken_counts_until_it_asks_for_more(opened: Opened) -> None:
@@ -155,6 +160,27 @@ def test_where_there_is_room_again_more_comes_at_once(opened: Opened) -> None:
     opened.account.buffered_bytes -= ROOM_BYTES // 4
     assert size_of(opened.exchange) == 100
     assert opened.taken_bytes == 3 * (100 + MESSAGE_COST_BYTES)
+
+
+def test_who_ends_its_side_where_there_is_little_room_has_said_all(opened: Opened) -> None:
+    opened.account.buffered_bytes += ROOM_BYTES // 4
+    opened.send(message(100) * 20, frame(CLOSE, (1000).to_bytes(2, "big")))
+    opened.client.send(data_frame(opened.stream_id, end=True))
+    for _ in range(20):
+        assert size_of(opened.exchange) == 100
+    assert receive(opened.exchange) == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+    assert opened.client.answer(opened.stream_id).has_ended
+
+
+def test_where_others_have_made_room_more_comes_at_the_next_look(opened: Opened) -> None:
+    opened.account.buffered_bytes += ROOM_BYTES // 4
+    opened.send(message(100) * 5)
+    before_bytes = opened.taken_bytes
+    opened.account.buffered_bytes -= ROOM_BYTES // 4
+    opened.client.wait(1)
+    assert opened.taken_bytes > before_bytes - ROOM_BYTES // 4 + 300
+    for _ in range(5):
+        assert size_of(opened.exchange) == 100
 
 
 @pytest.mark.parametrize(("letter", "letter_bytes"), [("a", 1), (FACE, 4)])

@@ -91,8 +91,8 @@ class HTTP1Connection:
 
     @property
     def is_behind(self) -> bool:
-        """Whether a WebSocket's application has still to take what came: its client may have said its last word."""
-        return self._turn is not None and self._turn.is_tunnel and self._turn.unread_bytes > 0
+        """Whether a WebSocket's application is still at what came: its client may have left with a word."""
+        return self._turn is not None and self._turn.is_behind
 
     @property
     def is_idle(self) -> bool:
@@ -145,8 +145,10 @@ class HTTP1Connection:
         limits = self._host.limits
         turn = self._turn
         if turn is not None:
-            if turn.is_full and turn.exchange is not None:
-                turn.exchange.timeline.note_unread()
+            if turn.exchange is not None:
+                turn.exchange.check_progress()
+                if turn.is_full:
+                    turn.exchange.timeline.note_unread()
             if turn.is_body_awaited and now - turn.last_received_at > limits.body_seconds:
                 self._refuse(HTTPStatus.REQUEST_TIMEOUT, "The request's body stopped coming.")
         elif self.is_draining and now - self._drained_at > FAREWELL_SECONDS:

@@ -63,6 +63,12 @@ class Turn:
             return False
         return cost_bytes > host.limits.stream_window_bytes or not host.account.may_read_ahead
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether its WebSocket's application is still at what came."""
+        exchange = self.exchange
+        return self.is_tunnel and isinstance(exchange, WebSocketExchange) and not exchange.has_stopped
+
     # The client's side.
 
     def take_body(self, data: bytes, *, is_last: bool) -> None:

@@ -240,8 +240,10 @@ class Streams:
         if self._host.account.is_exhausted:
             stall_seconds = min(stall_seconds, EXHAUSTED_STALL_SECONDS)
         for stream in self:
-            if stream.is_full and stream.exchange is not None:
-                stream.exchange.timeline.note_unread()
+            if stream.exchange is not None:
+                stream.exchange.check_progress()
+                if stream.is_full:
+                    stream.exchange.timeline.note_unread()
             if stream.is_body_late(now, limits.body_seconds):
                 log.debug("request body stalled", stream=stream.stream_id)
                 self.reset(stream, ErrorCode.NO_ERROR if stream.has_ended else ErrorCode.CANCEL)
