@@ -19,7 +19,7 @@ MESSAGE_COST_BYTES = 256
 """What a message counts for beside its body, so that many empty ones are bounded too."""
 
 WIDEST_LETTER_BYTES = 4
-"""What each letter of a text takes, where one of them is not of ASCII's: Python gives all as much as the widest."""
+"""What each letter of a text may take, where one of them is not of ASCII's: Python gives all as much as the widest."""
 
 NO_BODY_STATUSES = frozenset({204, 205, 304})
 """Those of answers without a body, whatever the application sends: 204 and 304 never have one (RFC 9110 section 6.4.1),
@@ -102,7 +102,7 @@ def _to_bytes(data: Any, kind: str) -> bytes:
 
 
 def body_bytes(message: Message) -> int:
-    """The size of what a message carries of a body or of a WebSocket, in memory."""
+    """The size of what a message carries of a body or of a WebSocket; of a text, as much as that takes at most."""
     body = message.get("body") or message.get("bytes") or b""
     text = message.get("text") or ""
     return len(body) + len(text) * (1 if text.isascii() else WIDEST_LETTER_BYTES)

@@ -17,15 +17,16 @@ from sage_edge.server.websocket_session import WebSocketSession, read_close
 LAST_MESSAGES_BYTES = 256 * 1024
 """How much of what a client said before its end waits for its application at once. The rest follows as that is taken
 where the client ended its side; where its connection is lost there is no more, nor more than there is time for."""
-PATIENCE_SECONDS = 10.0
-"""How long an application may take nothing of what waits before it hears that its client has left behind that."""
+PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS = 10.0, 1.0
+"""How long an application may take nothing of what waits before it hears that its client has left behind that: the
+shorter where much waits for the client's address."""
 DECODED_BYTES = 1024
 """How much is decoded at once: each six bytes may be a frame of nothing, and there is a look at the time between."""
 DEFLATED_BYTES = 512
 """The same where it may be deflated: each byte may hold a thousand."""
 SCARCE_BYTES = 16
-"""The same of such bytes where much waits for the client's address."""
-SCARCE_SHARE, LARGE_SHARE = 0.25, 0.5
+"""The same of such bytes where much waits for the client's address, or the client has left, as others may have."""
+CROWDED_SHARE, LARGE_SHARE = 0.25, 0.375
 """Of what may wait for an address. From the first on, what is deflated is decoded a little at a time; from the second,
 large messages of that kind are refused."""
 HELD_BYTES = WINDOW_BYTES // 4
@@ -68,7 +69,7 @@ class WebSocketExchange(AnsweringExchange):
         self._has_input_ended = False
         self._progressed_at = 0.0  # when the application last took something, or had nothing to take
         self._is_client_closing = False
-        self._undecoded: deque[bytes] = deque()
+        self._undecoded: deque[memoryview] = deque()
         self._uncredited_bytes = 0
         self._untaken_bytes = 0
         self._held_bytes = 0  # of what the application has taken, in the account
@@ -84,7 +85,8 @@ class WebSocketExchange(AnsweringExchange):
     @property
     def has_stopped(self) -> bool:
         """Whether its application takes nothing of what waits for it."""
-        return self._untaken_bytes > 0 and self._host.clock() - self._progressed_at > PATIENCE_SECONDS
+        patience_seconds = SHORT_PATIENCE_SECONDS if self._is_crowded else PATIENCE_SECONDS
+        return self._untaken_bytes > 0 and self._host.clock() - self._progressed_at > patience_seconds
 
     def write(self, message: Message) -> None:
         """Take a message from the application."""
@@ -137,7 +139,7 @@ class WebSocketExchange(AnsweringExchange):
             return
         if data:
             self.received_bytes += len(data)
-            self._undecoded.append(data)
+            self._undecoded.append(memoryview(data))
             self._uncredited_bytes += len(data)
         self._has_input_ended = is_last
         self._decode()
@@ -160,6 +162,7 @@ class WebSocketExchange(AnsweringExchange):
     def lose_client(self, cause: Cause = Cause.CLIENT_LEFT) -> None:
         """The connection or stream is gone. What came before is delivered before that is."""
         if cause is Cause.CLIENT_LEFT:
+            self._has_input_ended = True
             self._decode_while_time(self._last_limit_bytes)
         self._undecoded.clear()
         self._account_for_partial(0)
@@ -187,6 +190,7 @@ class WebSocketExchange(AnsweringExchange):
         self._account.buffered_bytes -= self._untaken_bytes
         self._untaken_bytes = 0
         self._undecoded.clear()
+        self._inbox.close()
         self._account_for_partial(0)
         self._hold(0)
         self.finish()
@@ -225,14 +229,12 @@ class WebSocketExchange(AnsweringExchange):
             self._host.go_on_later(self._decode)
 
     def _has_room(self, limit_bytes: int) -> bool:
-        """Whether more may wait for the application, which has so much of its own.
+        """Whether more may wait for the application.
 
         Of what is deflated nobody knows how much it comes to: once much waits for its client's address, it is gone
-        through a little at a time, as that is taken and worked on.
+        through a little at a time, and less of it waits.
         """
-        if self._is_scarce:
-            return not (self._untaken_bytes or self._held_bytes)
-        return self._untaken_bytes <= limit_bytes
+        return self._untaken_bytes <= (min(limit_bytes, LOW_WATER_BYTES) if self._is_scarce else limit_bytes)
 
     @property
     def _may_deflate(self) -> bool:
@@ -240,11 +242,15 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _is_scarce(self) -> bool:
-        return self._may_deflate and self._account.waiting_share >= SCARCE_SHARE
+        return self._may_deflate and self._is_crowded
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._account.waiting_share >= CROWDED_SHARE
 
     @property
     def _step_bytes(self) -> int:
-        if self._is_scarce:
+        if self._may_deflate and (self._is_crowded or self._has_input_ended):
             return SCARCE_BYTES
         return DEFLATED_BYTES if self._may_deflate else DECODED_BYTES
 
@@ -281,7 +287,7 @@ class WebSocketExchange(AnsweringExchange):
             if len(data) > step_bytes:
                 self._undecoded.appendleft(data[step_bytes:])
                 data = data[:step_bytes]
-            messages = self._session.receive(data)
+            messages = self._session.receive(bytes(data))
             self._account_for_partial(self._session.partial_bytes)
             if self._is_partial_too_much:
                 self._metrics.limits_exceeded.add("buffered_bytes")
@@ -326,7 +332,7 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _last_limit_bytes(self) -> int:
-        return HIGH_WATER_BYTES if self._account.is_exhausted else LAST_MESSAGES_BYTES
+        return HIGH_WATER_BYTES if self._is_crowded else LAST_MESSAGES_BYTES
 
     def _flush(self, *, is_last: bool = False) -> None:
         data = self._session.take_output()

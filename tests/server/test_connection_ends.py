@@ -215,7 +215,7 @@ def test_all_that_a_client_said_before_it_closed_its_websocket_is_heard(
     edge.log.wait_for(f"{count} messages, 1000")
 
 
-@pytest.mark.parametrize("count", [10, 300_000])  # more than is read
+@pytest.mark.parametrize("count", [10, 155_000])  # a little more than is read
 def test_a_client_that_leaves_its_websocket_is_missed_though_nobody_hears_what_it_has_said(
     gateway: Path, count: int
 ) -> None:

@@ -291,3 +291,10 @@ def test_an_application_that_has_ended_gets_and_costs_nothing_more(opened: Opene
     opened.go_on_to_the_end()
     opened.connection.lose()
     assert opened.host.account.buffered_bytes == 0
+
+
+def test_nothing_is_kept_for_an_application_that_has_ended(opened: Opened) -> None:
+    opened.host.is_out_of_time = False
+    opened.send(said(b"one"))
+    opened.exchange.end()
+    assert "one" not in opened.messages()
