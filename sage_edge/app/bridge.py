@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from time import monotonic
 
 import trio
 
@@ -37,6 +38,8 @@ log = EdgeLogger(__name__)
 
 ABANDON_SECONDS = 5.0
 """How long a cancelled application is waited for before its request is given up."""
+CREDIT_SECONDS = 0.25
+"""How long a WebSocket's application may take small messages before the server sees that it does."""
 
 
 class BridgedApplication:
@@ -204,6 +207,7 @@ class _GatewayPart:
         self._scope = scope
         self._edge = edge
         self._has_to_ask = has_to_ask
+        self._returned_at = 0.0
         self._inbox = Inbox()
         self._consumed = ReceiveWindow()
         self._under_way = SendWindow()
@@ -245,14 +249,19 @@ class _GatewayPart:
                 self._post(self._edge.want)
             await self._wait()
         message = self._inbox.take()
-        if self._return_credit(self._consumed.consume(received_cost_bytes(message))):
-            self._has_to_ask = self._scope["type"] == "websocket"
+        credit_bytes = self._consumed.consume(received_cost_bytes(message))
+        if self._scope["type"] == "websocket":
+            if credit_bytes:
+                self._has_to_ask = True
+            elif monotonic() - self._returned_at > CREDIT_SECONDS:
+                credit_bytes = self._consumed.consume_rest()
+        self._return_credit(credit_bytes)
         return message
 
-    def _return_credit(self, credit_bytes: int) -> bool:
+    def _return_credit(self, credit_bytes: int) -> None:
         if credit_bytes:
+            self._returned_at = monotonic()
             self._post(self._edge.consume, credit_bytes)
-        return credit_bytes > 0
 
     async def _send(self, message: Message) -> None:
         """Raises ClientDisconnectedError, an OSError, once the client has gone, as ASGI asks for.

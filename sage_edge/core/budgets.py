@@ -109,10 +109,9 @@ class ClientAccount:
         """The same of what is read before anybody asks for it, which many connections do at once."""
         return 4 * self.buffered_bytes < self._max_buffered_bytes
 
-    @property
-    def waiting_share(self) -> float:
-        """What waits, beside what its open requests take in any case, as a part of all that may be buffered."""
-        return (self.buffered_bytes - self.open_bytes) / self._max_buffered_bytes
+    def share_of_waiting(self, own_bytes: int) -> float:
+        """What waits beside so much, and beside what open requests take in any case, as a part of all that may."""
+        return (self.buffered_bytes - self.open_bytes - own_bytes) / self._max_buffered_bytes
 
 
 class Accounts:

@@ -108,7 +108,7 @@ class ConnectionProtocol(Protocol):
         wants_close: nothing more will come once the output is taken; the connection can end.
         has_output: `take_output` would return something.
         may_read: False while what was read waits for room.
-        is_behind: an application is still at what came before the client's end, of which it is to hear later.
+        is_behind: an application is still at what came, so that it is not to hear yet of a client's end behind that.
         is_idle: no request is in flight.
         requests_in_flight: how many are, up to the last byte of their answers.
         discards_body: what comes after its end may be a body, whose client looks for its answer only behind it.

@@ -295,7 +295,7 @@ class Connection:
         await self._share.begin()
         self._protocol.end_input()
         self._share.end()
-        if self._has_output or self._protocol.is_behind:
+        if self._has_output or not self._protocol.wants_close:
             self.wake()
             await trio.sleep_forever()  # until it is written, or the client takes nothing for too long
 

@@ -27,8 +27,8 @@ DEFLATED_BYTES = 512
 SCARCE_BYTES = 16
 """The same of such bytes where much waits for the client's address, or the client has left, as others may have."""
 CROWDED_SHARE, LARGE_SHARE = 0.25, 0.375
-"""Of what may wait for an address. From the first on, what is deflated is decoded a little at a time; from the second,
-large messages of that kind are refused."""
+"""Of what may wait for an address, what does so on others of its connections and streams. From the first on, what is
+deflated is decoded a little at a time; from the second, large messages of that kind are refused."""
 HELD_BYTES = WINDOW_BYTES // 4
 """What an application has taken of more than that counts for its client until it asks for the next."""
 CLOSED_GRACE_SECONDS = 60.0
@@ -246,7 +246,12 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _is_crowded(self) -> bool:
-        return self._account.waiting_share >= CROWDED_SHARE
+        return self._others_share >= CROWDED_SHARE
+
+    @property
+    def _others_share(self) -> float:
+        own_bytes = self._untaken_bytes + self._held_bytes + self._partial_bytes + self.waiting_bytes
+        return self._account.share_of_waiting(own_bytes)
 
     @property
     def _step_bytes(self) -> int:
@@ -257,9 +262,10 @@ class WebSocketExchange(AnsweringExchange):
     @property
     def _is_partial_too_much(self) -> bool:
         """Whether there is no room for the rest of a message that has begun."""
-        if self._partial_bytes > HIGH_WATER_BYTES and self._may_deflate:
-            return self._account.is_exhausted or self._account.waiting_share >= LARGE_SHARE
-        return self._partial_bytes > 0 and self._account.is_exhausted
+        if not self._partial_bytes:
+            return False
+        is_dear = self._session.is_inflating and self._partial_bytes > HIGH_WATER_BYTES
+        return self._account.is_exhausted or (is_dear and self._others_share >= LARGE_SHARE)
 
     def _decode(self) -> None:
         """Go through what came, as far as the application keeps up."""

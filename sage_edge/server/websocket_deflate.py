@@ -92,6 +92,9 @@ class BoundedDeflate(Extension):
     Args:
         agreement: with the client.
         max_message_bytes: the size of a message at which inflating it ends, with close code 1009.
+
+    Attributes:
+        is_message_deflated: the one that is under way, or was last.
     """
 
     name = "permessage-deflate"
@@ -100,7 +103,7 @@ class BoundedDeflate(Extension):
         self._agreement = agreement
         self._max_message_bytes = max_message_bytes
         self._inflated_bytes = 0  # of the message under way
-        self._is_message_deflated = False
+        self.is_message_deflated = False
         self._is_frame_deflated = False
         self._compressor: zlib._Compress | None = None
         self._decompressor: zlib._Decompress | None = None
@@ -121,9 +124,9 @@ class BoundedDeflate(Extension):
         if rsv.rsv1 and not is_first:
             return CloseReason.PROTOCOL_ERROR  # section 6.1
         if is_first:
-            self._is_message_deflated = rsv.rsv1
+            self.is_message_deflated = rsv.rsv1
             self._inflated_bytes = 0
-        self._is_frame_deflated = self._is_message_deflated and not opcode.iscontrol()
+        self._is_frame_deflated = self.is_message_deflated and not opcode.iscontrol()
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:

@@ -48,7 +48,8 @@ class WebSocketSession:
         self._offer = offer
         self._max_message_bytes = max_message_bytes
         self._deflate = agree(offer.extensions) if may_deflate else None
-        extensions: list[Extension] = [BoundedDeflate(self._deflate, max_message_bytes)] if self._deflate else []
+        self._inflater = BoundedDeflate(self._deflate, max_message_bytes) if self._deflate else None
+        extensions: list[Extension] = [self._inflater] if self._inflater else []
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._partial = bytearray()  # of a message; a text as UTF-8, so that its many pieces cost nothing
         self._output: list[bytes | bytearray] = []
@@ -58,6 +59,11 @@ class WebSocketSession:
     def state_bytes(self) -> int:
         """What its extension takes in memory, for as long as it is open."""
         return DEFLATE_BYTES if self._deflate is not None else 0
+
+    @property
+    def is_inflating(self) -> bool:
+        """Whether the message that is under way is deflated."""
+        return self._inflater is not None and self._inflater.is_message_deflated
 
     @property
     def partial_bytes(self) -> int:

@@ -269,6 +269,25 @@ async def test_a_server_hears_that_a_websockets_application_waits_after_a_large_
     assert asked_bytes == [exchange.consumed_bytes] or not is_large
 
 
+async def test_a_server_sees_that_a_websockets_application_goes_on_though_it_takes_little(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sage_edge.app.bridge.CREDIT_SECONDS", 0.0)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(3):
+            await receive()
+        await never.wait()
+
+    never = place.new_gate()
+    exchange = RecordingExchange(*[{"type": "websocket.receive", "text": "a"}] * 5, scope=websocket_scope())
+    async with trio.open_nursery() as calling:
+        calling.start_soon(call, place, application, exchange)
+        await place.settle()
+        calling.cancel_scope.cancel()
+    assert exchange.consumed_bytes == 3 * (1 + MESSAGE_COST_BYTES)
+
+
 async def test_an_application_that_gives_up_its_sends_gets_no_further_ahead(place: Place) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send(response_start())

@@ -100,6 +100,18 @@ def test_a_large_one_that_is_not_deflated_is_taken_as_long_as_there_is_room() ->
     assert opened.close_code() is None
 
 
+def test_a_large_one_that_is_not_deflated_is_taken_where_others_may_be(opened: Opened) -> None:
+    opened.account.buffered_bytes = ROOM_BYTES // 2
+    opened.send(frame(BINARY & 0x7F, bytes(2 * HIGH_WATER_BYTES)))
+    assert opened.close_code() is None
+
+
+def test_what_waits_for_its_own_client_is_no_reason_to_refuse_a_message(opened: Opened) -> None:
+    opened.exchange.write({"type": "websocket.send", "bytes": bytes(ROOM_BYTES // 2)})
+    opened.send(begun_message(LARGE_BYTES))
+    assert opened.taken_bytes > ROOM_BYTES // 2 + LARGE_BYTES - 70_000, "it is not refused, but for what went at once"
+
+
 def test_fewer_deflated_messages_wait_where_a_quarter_of_the_room_is_gone(opened: Opened) -> None:
     opened.account.buffered_bytes += ROOM_BYTES // 4
     before_bytes = opened.account.buffered_bytes
