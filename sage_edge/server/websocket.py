@@ -24,7 +24,7 @@ DECODED_BYTES = 1024
 """How much is decoded at once: each six bytes may be a frame of nothing, and there is a look at the time between."""
 DEFLATED_BYTES = 512
 """The same where it may be deflated: each byte may hold a thousand."""
-SCARCE_BYTES = 16
+SCARCE_BYTES = 64
 """The same of such bytes where much waits for the client's address, or the client has left, as others may have."""
 CROWDED_SHARE, LARGE_SHARE = 0.25, 0.375
 """Of what may wait for an address, what does so on others of its connections and streams. From the first on, what is
@@ -85,7 +85,7 @@ class WebSocketExchange(AnsweringExchange):
     @property
     def has_stopped(self) -> bool:
         """Whether its application takes nothing of what waits for it."""
-        patience_seconds = SHORT_PATIENCE_SECONDS if self._is_crowded else PATIENCE_SECONDS
+        patience_seconds = SHORT_PATIENCE_SECONDS if self._is_pressed else PATIENCE_SECONDS
         return self._untaken_bytes > 0 and self._host.clock() - self._progressed_at > patience_seconds
 
     def write(self, message: Message) -> None:
@@ -242,11 +242,7 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _is_scarce(self) -> bool:
-        return self._may_deflate and self._is_crowded
-
-    @property
-    def _is_crowded(self) -> bool:
-        return self._others_share >= CROWDED_SHARE
+        return self._may_deflate and self._others_share >= CROWDED_SHARE
 
     @property
     def _others_share(self) -> float:
@@ -255,7 +251,7 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _step_bytes(self) -> int:
-        if self._may_deflate and (self._is_crowded or self._has_input_ended):
+        if self._is_scarce or (self._may_deflate and self._has_input_ended):
             return SCARCE_BYTES
         return DEFLATED_BYTES if self._may_deflate else DECODED_BYTES
 
@@ -338,7 +334,12 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _last_limit_bytes(self) -> int:
-        return HIGH_WATER_BYTES if self._is_crowded else LAST_MESSAGES_BYTES
+        return HIGH_WATER_BYTES if self._is_pressed else LAST_MESSAGES_BYTES
+
+    @property
+    def _is_pressed(self) -> bool:
+        """Whether what a client leaves behind is to be gone soon."""
+        return self._is_scarce or self._account.is_exhausted
 
     def _flush(self, *, is_last: bool = False) -> None:
         data = self._session.take_output()
