@@ -163,7 +163,7 @@ class WebSocketExchange(AnsweringExchange):
         """The connection or stream is gone. What came before is delivered before that is."""
         if cause is Cause.CLIENT_LEFT:
             self._has_input_ended = True
-            self._decode_while_time(self._last_limit_bytes)
+            self._decode_while_time(self._limit_bytes)
         self._undecoded.clear()
         self._account_for_partial(0)
         super().lose_client(cause)
@@ -330,11 +330,7 @@ class WebSocketExchange(AnsweringExchange):
 
     @property
     def _limit_bytes(self) -> int:
-        return self._last_limit_bytes if self._has_input_ended else HIGH_WATER_BYTES
-
-    @property
-    def _last_limit_bytes(self) -> int:
-        return HIGH_WATER_BYTES if self._is_pressed else LAST_MESSAGES_BYTES
+        return LAST_MESSAGES_BYTES if self._has_input_ended and not self._is_pressed else HIGH_WATER_BYTES
 
     @property
     def _is_pressed(self) -> bool:

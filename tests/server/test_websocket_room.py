@@ -93,14 +93,9 @@ def test_a_large_one_that_is_deflated_is_refused_where_much_waits(
     assert opened.close_code() == code
 
 
-def test_a_large_one_that_is_not_deflated_is_taken_as_long_as_there_is_room() -> None:
-    opened = Opened()
-    opened.account.buffered_bytes = ROOM_BYTES // 2
-    opened.send(frame(BINARY & 0x7F, bytes(10_000)))
-    assert opened.close_code() is None
-
-
-def test_a_large_one_that_is_not_deflated_is_taken_where_others_may_be(opened: Opened) -> None:
+@pytest.mark.parametrize("offered", [[], [DEFLATE]], ids=["nor may be", "but others may be"])
+def test_a_large_one_that_is_not_deflated_is_taken_as_long_as_there_is_room(offered: list[tuple[bytes, bytes]]) -> None:
+    opened = Opened(*offered)
     opened.account.buffered_bytes = ROOM_BYTES // 2
     opened.send(frame(BINARY & 0x7F, bytes(2 * HIGH_WATER_BYTES)))
     assert opened.close_code() is None
